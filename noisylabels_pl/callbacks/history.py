@@ -1,0 +1,70 @@
+"""All metrics of all epochs, and the four numbers that a run reports."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+
+FOUR_NUMBERS = ("last", "last_10", "best_val", "best_oracle")
+
+
+class History(L.Callback):
+    """Keeps every epoch's metrics, through checkpoints too.
+
+    Attributes:
+        rows: one dict an epoch: ``epoch``, ``step`` (optimiser steps so far), ``seconds``, and all logged metrics.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._start = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A checkpoint from within an epoch may hold a row of it already.
+        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": time.perf_counter() - self._start,
+        }
+        self.rows.append(row | {name: float(value) for name, value in trainer.callback_metrics.items()})
+
+    def column(self, name: str) -> list[float | None]:
+        """One metric by epoch; ``None`` where it was not logged."""
+        return [row.get(name) for row in self.rows]
+
+    def columns(self) -> dict[str, list[float | None]]:
+        """All metrics by epoch."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return {name: self.column(name) for name in names}
+
+    def four_numbers(self, monitor: str = "val/acc") -> dict[str, float | None]:
+        """Test accuracy at the last epoch, its mean over the last 10, at the best noisy-validation epoch, and the best.
+
+        The best over epochs is chosen on the test set: an oracle that no user has. ``best_val`` is ``None`` without a
+        validation split; of equally good epochs it takes the first.
+
+        Args:
+            monitor: what to choose the epoch by: ``val/acc`` (highest) or ``val/loss`` (lowest).
+        """
+        accuracy = [value for value in self.column("test/acc") if value is not None]
+        if not accuracy:
+            return dict.fromkeys(FOUR_NUMBERS)
+        watched = [row for row in self.rows if monitor in row and "test/acc" in row]
+        sign = -1 if monitor.endswith("loss") else 1
+        best = max(watched, key=lambda row: sign * row[monitor])["test/acc"] if watched else None
+        last = accuracy[-10:]
+        return dict(zip(FOUR_NUMBERS, (accuracy[-1], sum(last) / len(last), best, max(accuracy)), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]

@@ -1,0 +1,28 @@
+"""Progress bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch.callbacks import RichProgressBar
+from torch.utils.data import DataLoader
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's Rich progress bar, with a line for passes over the training set outside training."""
+
+    def track(self, loader: DataLoader[Any], description: str) -> Iterator[Any]:
+        """The loader's batches, shown as ``description`` while they last."""
+        progress = self.progress if self.is_enabled else None
+        if progress is None:
+            yield from loader
+            return
+        task = progress.add_task(description, total=len(loader))
+        try:
+            for batch in loader:
+                yield batch
+                progress.update(task, advance=1)
+        finally:
+            # Hidden, not removed: Lightning finds its own bars by their position in the list.
+            progress.update(task, visible=False)

@@ -1,0 +1,182 @@
+"""One run: build what the configuration says, fit it, write down what came out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
+from noisylabels_pl.core import Classifier
+from noisylabels_pl.data import NoisyDataModule
+from noisylabels_pl.report.curves import draw_curves
+from noisylabels_pl.report.result import make_result
+from noisylabels_pl.report.table import result_table
+
+
+@dataclass
+class Experiment:
+    """What :func:`build` makes of a configuration."""
+
+    datamodule: NoisyDataModule
+    module: L.LightningModule
+    trainer: L.Trainer
+    history: History
+
+
+def run(config: DictConfig) -> float | None:
+    """Train and report.
+
+    Returns:
+        What a sweeper may maximise without looking at the test set: the best accuracy on the noisy validation split;
+        ``None`` without one.
+    """
+    _quieten()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        experiment = build(config, folder)
+    except (InstantiationException, ValueError, TypeError, OSError) as error:
+        # A sweep goes on with its next job, and developers want the traceback.
+        if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        sys.exit(f"error: {_root_cause(error)}")
+    if experiment.trainer.is_global_zero:
+        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        experiment.datamodule.labels.save(folder / "noise.npz")
+    try:
+        experiment.trainer.fit(experiment.module, datamodule=experiment.datamodule, ckpt_path=config.resume)
+    finally:
+        if experiment.trainer.interrupted and experiment.trainer.is_global_zero:
+            _explain_resume(folder / "checkpoints" / "last.ckpt")
+    if experiment.trainer.is_global_zero:
+        report(experiment, config, folder)
+    validation = [value for value in experiment.history.column("val/acc") if value is not None]
+    return max(validation, default=None)
+
+
+def build(config: DictConfig, folder: Path) -> Experiment:
+    """Everything that a fit needs.
+
+    Args:
+        config: composed from ``conf/``.
+        folder: where checkpoints go.
+    """
+    if config.resume is not None and not Path(config.resume).is_file():
+        raise FileNotFoundError(f"resume: there is no checkpoint {Path(config.resume).resolve()}")
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    datamodule: NoisyDataModule = instantiate(config.data, noise=instantiate(config.noise, _convert_="all"))
+    datamodule.setup()
+    method = instantiate(config.method, _convert_="all")
+    is_callback = isinstance(method, L.Callback)
+    module = Classifier(
+        instantiate(config.net, input_shape=datamodule.input_shape, num_classes=datamodule.arrays.num_classes),
+        num_classes=datamodule.arrays.num_classes,
+        optimizer=instantiate(config.optim),
+        scheduler=instantiate(config.schedule),
+        criterion=None if is_callback else method,
+    )
+    history = History()
+    callbacks: list[L.Callback] = [method] if is_callback else []
+    if datamodule.clean_targets is not None:
+        observed = datamodule.labels.observed[datamodule.train_indices]
+        callbacks.append(LabelQuality(datamodule.clean_targets, observed))
+    callbacks += [history, *_checkpoints(folder, config.monitor if len(datamodule.val_indices) else None)]
+    show_progress = sys.stdout.isatty()
+    if show_progress:
+        callbacks.append(ProgressBar())
+    loggers = [instantiate(logger) for logger in config.logger.values()]
+    for logger in loggers:
+        logger.log_hyperparams(_plain(config))
+    trainer = instantiate(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers or False,
+        default_root_dir=str(folder),
+        enable_progress_bar=show_progress,
+    )
+    return Experiment(datamodule, module, trainer, history)
+
+
+def report(experiment: Experiment, config: DictConfig, folder: Path) -> None:
+    """Write ``result.json`` and ``curves.png``, print the table, and hand both to W&B if it is there."""
+    name = f"{config.name}, seed {config.seed}"
+    result = make_result(name, _plain(config), experiment.datamodule, experiment.history, config.monitor)
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    draw_curves(result["history"], name, folder / "curves.png", result["pool_precision"])
+    Console().print(result_table(result, str(folder)))
+    for logger in experiment.trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            _publish(logger, result, folder)
+
+
+def _publish(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
+    import wandb
+
+    run = logger.experiment
+    run.summary.update({f"test_accuracy/{name}": value for name, value in result["test_accuracy"].items()})
+    artifact = wandb.Artifact(f"result-{run.id}", type="result")
+    artifact.add_file(str(folder / "result.json"))
+    run.log_artifact(artifact)
+    run.log({"curves": wandb.Image(str(folder / "curves.png"))})
+    run.finish()  # so that the next job of a sweep is a run of its own
+
+
+def _checkpoints(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
+    """``last.ckpt`` and, given something to monitor, ``best.ckpt``."""
+    common: dict[str, Any] = {
+        "dirpath": folder / "checkpoints",
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+    }
+    checkpoints = [ModelCheckpoint(filename="last", **common)]
+    if monitor is not None:
+        mode = "min" if monitor.endswith("loss") else "max"
+        checkpoints.append(ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **common))
+    return checkpoints
+
+
+def _explain_resume(checkpoint: Path) -> None:
+    if checkpoint.is_file():
+        overrides = [item for item in HydraConfig.get().overrides.task if not item.startswith("resume=")]
+        command = shlex.join(["python", "-m", "noisylabels_pl", *overrides, f"resume={checkpoint}"])
+        message = f"The last finished epoch is saved. To go on from there:\n  {command}"
+    else:
+        message = "No epoch was finished, so there is nothing to resume from."
+    Console(stderr=True).print(message, soft_wrap=True, highlight=False, markup=False)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(config, resolve=True)
+    return {str(key): value for key, value in container.items()} if isinstance(container, dict) else {}
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """What went wrong, without Hydra's account of where."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _quieten() -> None:
+    """Lightning's start-up messages and its advice on things that are meant here."""
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning, on the newest torch

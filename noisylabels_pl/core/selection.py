@@ -1,0 +1,162 @@
+"""Choosing the samples of every epoch."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from noisylabels_pl.core.criterion import CriterionCallback
+from noisylabels_pl.data import Batch, Scores, Selection, SelectionSampler, score, training_loader
+
+
+class SelectionCallback(CriterionCallback):
+    """Trains each epoch on the samples that :meth:`select` chooses after a pass over the whole training set.
+
+    The samples of an epoch are chosen at the end of the one before, because with worker processes an epoch's first
+    batches are read before ``on_train_epoch_start``; those of the first epoch, also after a resume, in
+    ``on_train_start``, followed by a reload. A checkpoint says for which epoch its selection is; one that was written
+    before the next selection existed is selected anew from the same weights, with the same result.
+
+    Logs ``selection/size``, ``selection/overlap`` (share that the previous selection also had), ``selection/scoring_s``
+    and ``selection/selecting_s`` for the epoch that trains on the selection.
+
+    Args:
+        warmup_epochs: epochs on all samples before the first selection.
+        scoring_loader: an :func:`~noisylabels_pl.indexed` loader over the same samples in the same order, for a dataset
+            whose own transforms augment; the training loader's dataset if not given.
+        train_mode: score with the network in training mode.
+        criterion: see :class:`CriterionCallback`.
+    """
+
+    def __init__(
+        self,
+        *,
+        warmup_epochs: int,
+        scoring_loader: DataLoader[Any] | None = None,
+        train_mode: bool = False,
+        criterion: str | None = None,
+    ) -> None:
+        super().__init__(criterion=criterion)
+        if warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must not be negative, got {warmup_epochs}")
+        self.warmup_epochs = warmup_epochs
+        self.scoring_loader = scoring_loader
+        self.train_mode = train_mode
+        self.selection: Selection | None = None
+        self._epoch = -1  # the epoch that the selection is for
+        self._report: dict[str, float] = {}
+        self._tables: dict[str, Tensor] = {}  # fields of the selection by position in the training set, on the device
+        self._reload_every = 0
+
+    @abstractmethod
+    def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
+        """The samples to train on in ``epoch``, on the CPU; called on one rank, the others receive the result."""
+
+    def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        weights = self.of_batch("weights", batch)
+        return loss if weights is None else (weights * self.per_sample_loss(logits, target)).mean()
+
+    def of_batch(self, field: str, batch: Batch) -> Tensor | None:
+        """``(B,)``: the selection's ``weights`` or ``lam`` for the samples of a batch, if it has any."""
+        values: Tensor | None = getattr(self.selection, field, None)
+        if values is None or self.selection is None:
+            return None
+        if field not in self._tables:
+            table = values.new_zeros(int(self.selection.indices.max()) + 1)
+            table[self.selection.indices] = values
+            self._tables[field] = table.to(batch.index.device)
+        return self._tables[field][batch.index]
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self._epoch != trainer.current_epoch:
+            self._update(trainer, pl_module, trainer.current_epoch)
+        sampler = self._sampler(trainer)
+        sampler.selection = self.selection
+        if self.selection is not None:
+            # Lightning has already made an iterator, over all samples and in the order of epoch 0. Any epoch is past
+            # -1 epochs since the last reload, so this one is discarded.
+            sampler.set_epoch(trainer.current_epoch)
+            _reload_every(trainer, -1)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _reload_every(trainer, self._reload_every)
+        if self.selection is None:
+            return
+        if self._sampler(trainer).selection is not self.selection:
+            raise RuntimeError(
+                "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
+                "setup(), and return it"
+            )
+        pl_module.log_dict(self._report, rank_zero_only=True)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if trainer.should_stop or (trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epoch):
+            return
+        self._update(trainer, pl_module, epoch)
+        sampler = self._sampler(trainer)
+        sampler.selection = self.selection
+        if len(training_loader(trainer)) != trainer.num_training_batches:
+            # Without a reload Lightning keeps the old number of batches: it then cuts a longer epoch short, and waits
+            # in vain for the last batch of a shorter one before it validates.
+            _reload_every(trainer, 1)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().teardown(trainer, pl_module, stage)
+        _reload_every(trainer, self._reload_every)
+
+    def state_dict(self) -> dict[str, Any]:
+        selection = None if self.selection is None else vars(self.selection)
+        return {"epoch": self._epoch, "selection": selection, "report": self._report}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        selection = state_dict["selection"]
+        self.selection = None if selection is None else Selection(**selection)
+        self._epoch, self._report = state_dict["epoch"], state_dict["report"]
+        self._tables = {}
+
+    def _update(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
+        previous, self._epoch, self._tables = self.selection, epoch, {}
+        if epoch < self.warmup_epochs:
+            self.selection = None
+            return
+        start = time.perf_counter()
+        loader = self.scoring_loader or training_loader(trainer)
+        scores = score(trainer, module, loader, train_mode=self.train_mode)
+        scored = time.perf_counter()
+        chosen = self.select(module, scores, epoch) if trainer.is_global_zero else None
+        self.selection = selection = trainer.strategy.broadcast(chosen)
+        if selection is None:
+            raise RuntimeError("the first rank chose no samples")
+        self._report = {
+            "selection/size": float(len(selection.indices)),
+            "selection/scoring_s": scored - start,
+            "selection/selecting_s": time.perf_counter() - scored,
+        }
+        if previous is not None:
+            shared = torch.isin(selection.indices, previous.indices).double().mean()
+            self._report["selection/overlap"] = float(shared)
+
+    def _sampler(self, trainer: L.Trainer) -> SelectionSampler:
+        sampler = training_loader(trainer).sampler
+        if not isinstance(sampler, SelectionSampler):
+            raise TypeError(
+                f"{type(self).__name__} chooses the samples, but the training loader has a {type(sampler).__name__}; "
+                "give the loader shuffle=True instead of a sampler"
+            )
+        return sampler
+
+
+def _reload_every(trainer: L.Trainer, epochs: int) -> None:
+    """Set the Trainer's flag of that name, which Lightning documents but does not declare."""
+    trainer.reload_dataloaders_every_n_epochs = epochs  # type: ignore[attr-defined]

@@ -1,0 +1,31 @@
+"""Datasets, label noise, and batches that know their samples' positions."""
+
+from noisylabels_pl.data.arrays import Arrays
+from noisylabels_pl.data.batch import Batch, IndexedDataset, indexed
+from noisylabels_pl.data.cifar10 import CIFAR10
+from noisylabels_pl.data.datamodule import NoisyDataModule
+from noisylabels_pl.data.digits import Digits
+from noisylabels_pl.data.mnist import MNIST
+from noisylabels_pl.data.noise import LabelNoise, NoisyLabels
+from noisylabels_pl.data.npz import NpzData
+from noisylabels_pl.data.sampler import Selection, SelectionSampler
+from noisylabels_pl.data.scoring import Scores, score, training_loader
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "Arrays",
+    "Batch",
+    "Digits",
+    "IndexedDataset",
+    "LabelNoise",
+    "NoisyDataModule",
+    "NoisyLabels",
+    "NpzData",
+    "Scores",
+    "Selection",
+    "SelectionSampler",
+    "indexed",
+    "score",
+    "training_loader",
+]

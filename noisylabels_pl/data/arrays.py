@@ -1,0 +1,112 @@
+"""Datasets that are held in memory, checked once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A dataset and what it says of itself.
+
+    Attributes:
+        x_train: ``(n, d)`` features, or ``(n, C, H, W)`` images; uint8 or floating point.
+        y_train: ``(n,)`` labels ``0..num_classes - 1``.
+        x_test: like ``x_train``.
+        y_test: like ``y_train``; taken to be right.
+        class_names: one per class.
+        mean: subtracted from ``x``, broadcast against one sample, in the unit of ``x``.
+        std: divided by, likewise.
+        origin: which files it came from, for the result row.
+        asymmetric_map: the class that each class is mistaken for, by name.
+        y_train_clean: true labels of the training set, where they are known apart from ``y_train``.
+    """
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    class_names: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+    origin: str
+    asymmetric_map: dict[str, str] = field(default_factory=dict)
+    y_train_clean: Tensor | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def digest(self) -> str:
+        """SHA-256 of the samples and the labels."""
+        hasher = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            hasher.update(array.contiguous().numpy().tobytes())
+        return hasher.hexdigest()
+
+
+def check_features(name: str, x: Array) -> Tensor:
+    """Features or images as a tensor; images get their channels first.
+
+    Raises:
+        ValueError: the array is not numeric, not 2- to 4-dimensional, or holds NaN or infinity; it names the row.
+    """
+    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "uif":
+        raise ValueError(
+            f"{name} has shape {x.shape} and type {x.dtype}; it must be numeric: features (n, d) or images (n, H, W), "
+            "(n, H, W, channels) or (n, channels, H, W)"
+        )
+    if x.dtype != np.uint8:
+        finite = np.isfinite(x.reshape(len(x), -1))
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"{name}[{row}] holds {x.reshape(len(x), -1)[row, column]}; remove the row or fill the value in"
+            )
+        x = x.astype(np.float32)
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        x = x.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def check_labels(name: str, y: Array, rows: int, num_classes: int) -> Tensor:
+    """Labels as int64.
+
+    Raises:
+        ValueError: not one integer in ``0..num_classes - 1`` per row; it names the row and the value.
+    """
+    if y.shape != (rows,):
+        raise ValueError(
+            f"{name} has shape {y.shape}; it must hold one label for each of the {rows} samples: ({rows},)"
+        )
+    if y.dtype.kind not in "ui":
+        example = f"; {name}[0] is {y[0]}" if len(y) else ""
+        raise ValueError(f"{name} has type {y.dtype}{example}; labels must be integers: convert with .astype('int64')")
+    wrong = np.flatnonzero((y < 0) | (y >= num_classes))
+    if len(wrong):
+        raise ValueError(f"{name}[{wrong[0]}] is {y[wrong[0]]}; labels must lie in 0..{num_classes - 1}")
+    return torch.from_numpy(y.astype(np.int64))
+
+
+def check_classes(name: str, y: Tensor, num_classes: int) -> None:
+    """Raises ``ValueError`` if there are fewer than two classes, fewer samples than classes, or an empty class."""
+    if num_classes < 2:
+        raise ValueError(f"{name} has {num_classes} class; classification needs at least 2")
+    if len(y) < num_classes:
+        raise ValueError(f"{name} has {len(y)} samples, fewer than the {num_classes} classes")
+    empty = (torch.bincount(y, minlength=num_classes) == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"{name} has no sample of class {empty[0]}; number the classes 0..{num_classes - 1} without gaps"
+        )

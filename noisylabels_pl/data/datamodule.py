@@ -1,0 +1,205 @@
+"""From arrays and noise to loaders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from noisylabels_pl.data.arrays import Arrays
+from noisylabels_pl.data.augment import crop_and_flip
+from noisylabels_pl.data.batch import Batch, indexed
+from noisylabels_pl.data.noise import LabelNoise, NoisyLabels
+from noisylabels_pl.data.sampler import SelectionSampler
+
+
+class NoisyDataModule(L.LightningDataModule, ABC):
+    """A dataset in memory whose training labels were corrupted once, before the validation split.
+
+    Batches travel as stored (uint8 for images) and are normalised, and in training augmented, on the device. What a
+    sample's augmentation is in an epoch follows from ``(seed, epoch, index)``, so it does not depend on workers, ranks
+    or the order of samples. A network in ``eval()`` mode sees nothing augmented.
+
+    Args:
+        noise: what to do to the training labels.
+        batch_size: samples per optimiser step, on all devices together.
+        val_fraction: share of the training set, with its noisy labels, that is held out for validation.
+        train_size: keep only so many training samples, chosen at random and stratified; ``None`` for all.
+        crop_padding: in training, crop at random after padding so many pixels; 0 for no cropping.
+        flip: in training, mirror half of the images.
+        num_workers: of the loaders. Batches are cut from memory, so 0 is fastest for all but huge sets.
+        seed: of split, order and augmentation.
+
+    Attributes:
+        arrays: the dataset, after :meth:`setup`.
+        labels: its observed and true training labels, before the split.
+        train_indices: rows of the training split.
+        clean_targets: true labels of the training split, aligned with ``Batch.index``, for metrics and audits only;
+            ``None`` if they are not known.
+    """
+
+    def __init__(
+        self,
+        noise: LabelNoise | None = None,
+        *,
+        batch_size: int = 128,
+        val_fraction: float = 0.1,
+        train_size: int | None = None,
+        crop_padding: int = 0,
+        flip: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= val_fraction < 1:
+            raise ValueError(f"data.val_fraction must lie in [0, 1), got {val_fraction}")
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size must be at least 1, got {batch_size}")
+        if train_size is not None and train_size < 1:
+            raise ValueError(f"data.train_size must be at least 1, got {train_size}")
+        self.label_noise = noise or LabelNoise()
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.train_size = train_size
+        self.crop_padding = crop_padding
+        self.flip = flip
+        self.num_workers = num_workers
+        self.seed = seed
+        self._train_loader: DataLoader[Any] | None = None
+        self._draws: tuple[int, Tensor, Tensor] | None = None
+        self._is_set_up = False
+
+    @abstractmethod
+    def load(self) -> Arrays:
+        """Read the dataset."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, corrupt and split; a second call does nothing."""
+        if self._is_set_up:
+            return
+        self.arrays = arrays = self.load()
+        self.labels: NoisyLabels = self.label_noise.apply(
+            arrays.y_train, arrays.class_names, clean=arrays.y_train_clean, asymmetric_map=arrays.asymmetric_map
+        )
+        rng = np.random.default_rng([self.seed, 0])
+        rows = torch.arange(len(arrays.y_train))
+        if self.train_size is not None and self.train_size < len(rows):
+            rows, _ = stratified_split(rows, self.labels.observed, self.train_size, rng)
+        held_out = round(self.val_fraction * len(rows))
+        self.val_indices, self.train_indices = stratified_split(rows, self.labels.observed[rows], held_out, rng)
+        clean = self.labels.clean
+        self.clean_targets: Tensor | None = None if clean is None else clean[self.train_indices]
+        self._is_set_up = True
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.arrays.x_train.shape[1:])
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        # Always the same object: its sampler holds the selection of the coming epoch.
+        if self._train_loader is None:
+            dataset = _Rows(self.arrays.x_train, self.labels.observed, self.train_indices)
+            loader = DataLoader(
+                dataset, self._batch_size_per_device(), shuffle=True, num_workers=self.num_workers, collate_fn=_identity
+            )
+            self._train_loader = indexed(loader, seed=self.seed)
+        return self._train_loader
+
+    def val_dataloader(self) -> dict[str, DataLoader[Any]]:
+        """The noisy validation split as ``val``, if there is one, and the clean test set as ``test``."""
+        test = self._evaluation_loader(self.arrays.x_test, self.arrays.y_test)
+        if not len(self.val_indices):
+            return {"test": test}
+        return {
+            "val": self._evaluation_loader(self.arrays.x_train, self.labels.observed, self.val_indices),
+            "test": test,
+        }
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, Batch):
+            self._prepare(batch)
+            return batch
+        x, y = batch
+        return self._normalise(x), y
+
+    def _prepare(self, batch: Batch) -> None:
+        trainer = self.trainer
+        if trainer is not None and trainer.training and trainer.lightning_module.training:
+            batch.x = self._augment(batch.x, batch.index, trainer.current_epoch)
+        batch.x = self._normalise(batch.x)
+        if batch.partner is not None:
+            self._prepare(batch.partner)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return (x.float() - self.arrays.mean.to(x.device)) / self.arrays.std.to(x.device)
+
+    def _augment(self, x: Tensor, index: Tensor, epoch: int) -> Tensor:
+        if not self.crop_padding and not self.flip:
+            return x
+        if self._draws is None or self._draws[0] != epoch:
+            rng = np.random.default_rng([self.seed, 1, epoch])
+            offsets = rng.integers(0, 2 * self.crop_padding + 1, size=(len(self.train_indices), 2))
+            flips = rng.random(len(self.train_indices)) < 0.5 * self.flip
+            self._draws = epoch, torch.from_numpy(offsets), torch.from_numpy(flips)
+        rows = index.cpu()
+        return crop_and_flip(x, self._draws[1][rows], self._draws[2][rows], padding=self.crop_padding)
+
+    def _batch_size_per_device(self) -> int:
+        devices = 1 if self.trainer is None else self.trainer.world_size
+        if self.batch_size % devices:
+            raise ValueError(
+                f"data.batch_size={self.batch_size} is the size on all devices together and does not divide by "
+                f"{devices} devices; take {self.batch_size // devices * devices or devices}"
+            )
+        return self.batch_size // devices
+
+    def _evaluation_loader(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> DataLoader[Any]:
+        dataset = _Rows(x, y, torch.arange(len(y)) if rows is None else rows)
+        sampler = SelectionSampler(dataset, shuffle=False, pad=False)
+        return DataLoader(dataset, batch_size=512, sampler=sampler, num_workers=self.num_workers, collate_fn=_identity)
+
+
+class _Rows(Dataset[Any]):
+    """Some rows of arrays, cut out a batch at a time."""
+
+    def __init__(self, x: Tensor, y: Tensor, rows: Tensor) -> None:
+        self.x = x
+        self.y = y
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        rows = self.rows[indices]
+        return self.x[rows], self.y[rows]
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+def stratified_split(rows: Tensor, labels: Tensor, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """``size`` of the rows, with the label shares of all of them as nearly as rounding allows, and the others.
+
+    Args:
+        rows: ``(n,)`` int64.
+        labels: ``(n,)`` the label of each row.
+        size: how many rows to take, ``0..n``.
+        rng: chooses which.
+
+    Returns:
+        The two parts, each in ascending order.
+    """
+    shuffled = torch.from_numpy(rng.permutation(len(rows)))
+    # Sorted by label, every (n / size)-th row gives each label its share; a stable sort keeps the shuffle within one.
+    by_label = shuffled[labels[shuffled].sort(stable=True).indices]
+    taken = torch.zeros(len(rows), dtype=torch.bool)
+    taken[by_label[torch.arange(size) * len(rows) // max(size, 1)]] = True
+    return rows[taken], rows[~taken]

@@ -1,0 +1,121 @@
+"""Your own data, from one npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisylabels_pl.data.arrays import Arrays, check_classes, check_features, check_labels
+from noisylabels_pl.data.datamodule import NoisyDataModule
+
+REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+
+
+class NpzData(NoisyDataModule):
+    """Arrays ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if known, ``y_train_clean``.
+
+    ``x`` holds features ``(n, d)`` or images ``(n, H, W)``, ``(n, H, W, channels)`` or ``(n, channels, H, W)``. It is
+    standardised with the training set's mean and standard deviation, per feature or per channel. With
+    ``y_train_clean``, label precision and the other comparisons with true labels are reported; no method sees it.
+
+    Args:
+        path: the npz file.
+        class_names: one per class; numbers if not given.
+        asymmetric_map: ``{class: class it is mistaken for}`` by name, for ``noise=asym``.
+        **common: see :class:`NoisyDataModule`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        class_names: Sequence[str] | None = None,
+        asymmetric_map: dict[str, str] | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.path = Path(path)
+        self.class_names = class_names
+        self.asymmetric_map = asymmetric_map
+
+    def load(self) -> Arrays:
+        return read_npz(
+            self.path,
+            num_classes=None if self.class_names is None else len(self.class_names),
+            class_names=self.class_names,
+            asymmetric_map=self.asymmetric_map,
+        )
+
+
+def read_npz(
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    asymmetric_map: dict[str, str] | None = None,
+) -> Arrays:
+    """Read and check an npz file; the number of classes follows from the labels if it is not given.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an array is missing or wrong; the message names it, the row and the value.
+    """
+    stored = _load(path)
+    x_train, x_test = (check_features(name, stored[name]) for name in ("x_train", "x_test"))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(
+            f"x_test has samples of shape {tuple(x_test.shape[1:])}, x_train of {tuple(x_train.shape[1:])}; "
+            "they must be equal"
+        )
+    if not len(x_train) or not len(x_test):
+        raise ValueError(f"{'x_test' if len(x_train) else 'x_train'} has no samples")
+    if num_classes is None:
+        labels = stored["y_train"]
+        num_classes = int(labels.max()) + 1 if labels.size and labels.dtype.kind in "ui" else 0
+    y_train = check_labels("y_train", stored["y_train"], len(x_train), num_classes)
+    check_classes("y_train", y_train, num_classes)
+    clean = stored.get("y_train_clean")
+    mean, std = _moments(x_train)
+    return Arrays(
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=check_labels("y_test", stored["y_test"], len(x_test), num_classes),
+        class_names=tuple(str(name) for name in class_names or range(num_classes)),
+        mean=mean,
+        std=std,
+        origin=f"npz {path}",
+        asymmetric_map=dict(asymmetric_map or {}),
+        y_train_clean=None if clean is None else check_labels("y_train_clean", clean, len(x_train), num_classes),
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"data.path: there is no file {path.resolve()}; data=digits needs none")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"data.path: {path} is not a readable npz file of numbers: {error}") from error
+    missing = [name for name in REQUIRED if name not in stored]
+    if missing:
+        raise ValueError(f"data.path: {path} has no array {missing[0]}; it has {', '.join(stored) or 'none'}")
+    return stored
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per feature ``(d,)`` or channel ``(C, 1, 1)``; 1 where nothing varies."""
+    dims = [0] if x.ndim == 2 else [0, 2, 3]
+    count = x.numel() / x.shape[1]
+    chunks = torch.split(x, 4096)  # so that float64 copies stay small
+    mean = torch.stack([chunk.double().sum(dims, keepdim=True) for chunk in chunks]).sum(0) / count
+    squares = torch.stack([(chunk.double() - mean).square().sum(dims, keepdim=True) for chunk in chunks]).sum(0)
+    std = (squares / count).sqrt()
+    return mean.squeeze(0).float(), torch.where(std > 0, std, 1.0).squeeze(0).float()

@@ -1,0 +1,86 @@
+"""One pass of the network over the whole training set, outside training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from noisylabels_pl.data.batch import Batch, IndexedDataset, like
+from noisylabels_pl.data.sampler import SelectionSampler
+
+
+class Scores(NamedTuple):
+    """The network's ``logits`` ``(n, C)`` and the observed ``targets`` ``(n,)`` of all training samples."""
+
+    logits: Tensor
+    targets: Tensor
+
+
+def training_loader(trainer: L.Trainer) -> DataLoader[Any]:
+    """The training loader of a running fit, which must come from :func:`noisylabels_pl.indexed`.
+
+    Raises:
+        TypeError: there are several training loaders, or the one is not indexed.
+    """
+    loader = trainer.train_dataloader
+    if not isinstance(loader, DataLoader) or not isinstance(loader.dataset, IndexedDataset):
+        raise TypeError(
+            f"the training loader is a {type(loader).__name__} without sample positions; "
+            "pass one loader, wrapped: trainer.fit(module, noisylabels_pl.indexed(train_loader))"
+        )
+    return loader
+
+
+def score(
+    trainer: L.Trainer, module: L.LightningModule, loader: DataLoader[Any], *, train_mode: bool = False
+) -> Scores:
+    """Logits and observed labels of every sample of ``loader``'s dataset, in the dataset's order, on every rank.
+
+    The pass leaves no trace in training: it restores the modes of all submodules and the random state. In
+    ``train_mode``, batch normalisation uses batch statistics and updates its running ones, and a
+    :class:`~noisylabels_pl.data.NoisyDataModule` augments, as the public code of CRUST does.
+
+    Args:
+        trainer: inside ``fit``.
+        module: its ``forward(x)`` must return ``(B, C)`` logits or log-probabilities.
+        loader: an indexed loader; its sampler is not used.
+        train_mode: run the network as in training instead of in ``eval()`` mode.
+    """
+    dataset = loader.dataset
+    if not isinstance(dataset, IndexedDataset):
+        raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
+    ordered = like(loader, dataset, SelectionSampler(dataset, shuffle=False, pad=False), drop_last=False)
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    devices = [module.device] if module.device.type == "cuda" else []
+    logits = targets = None
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), trainer.precision_plugin.forward_context():
+        module.train(train_mode)
+        try:
+            for batch in _with_progress(trainer, ordered):
+                batch = trainer.strategy.batch_to_device(batch)
+                if not isinstance(batch, Batch):
+                    raise TypeError(
+                        f"a batch transfer hook returned {type(batch).__name__} and lost the sample positions; "
+                        "set batch.x in place and return batch"
+                    )
+                output = module(batch.x)
+                if logits is None or targets is None:
+                    logits = output.new_zeros((len(dataset), output.shape[1]), dtype=torch.float32)
+                    targets = batch.y.new_zeros(len(dataset))
+                logits[batch.index] = output.to(logits.dtype)
+                targets[batch.index] = batch.y
+        finally:
+            for submodule, mode in modes.items():
+                submodule.training = mode
+    return Scores(trainer.strategy.reduce(logits, reduce_op="sum"), trainer.strategy.reduce(targets, reduce_op="sum"))
+
+
+def _with_progress(trainer: L.Trainer, loader: DataLoader[Any]) -> Iterable[Any]:
+    """The loader, shown by the progress bar if that is :class:`noisylabels_pl.callbacks.ProgressBar`."""
+    track = getattr(trainer.progress_bar_callback, "track", None)
+    return loader if track is None else track(loader, "Scoring")

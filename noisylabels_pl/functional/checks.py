@@ -1,0 +1,12 @@
+"""Checks of arguments that several modules make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raises ``ValueError`` if ``value`` is none of ``choices``."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

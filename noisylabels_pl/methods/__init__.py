@@ -1,0 +1,5 @@
+"""The methods, one file each."""
+
+from noisylabels_pl.methods.crust import Crust
+
+__all__ = ["Crust"]

@@ -1,0 +1,1 @@
+"""What a run leaves behind: a result row, a table, a figure."""

@@ -1,0 +1,60 @@
+"""The figure of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the distinction.
+_ACCURACY = (
+    ("test/acc", "test (clean labels)", "#000000", "-"),
+    ("train/clean_acc", "train, rightly labelled", "#0072B2", "--"),
+    ("train/recovered", "train, wrongly labelled: true class predicted", "#009E73", "-."),
+    ("train/memorised", "train, wrongly labelled: wrong label predicted", "#D55E00", ":"),
+)
+
+
+def draw_curves(
+    history: Mapping[str, Sequence[float | None]], title: str, path: Path, pool: float | None = None
+) -> None:
+    """Accuracy per epoch on test, rightly and wrongly labelled training samples; how clean the selection is, if any.
+
+    Args:
+        history: metrics by epoch.
+        title: identity of the run.
+        path: of the PNG file.
+        pool: share of right labels in the whole training set.
+    """
+    from matplotlib.figure import Figure
+
+    panels = 2 if "selection/precision" in history else 1
+    figure = Figure(figsize=(6.4 * panels, 4.6), dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for name, label, colour, style in _ACCURACY:
+        _line(axes[0], history, name, label, colour, style)
+    _finish(axes[0], "accuracy (%)")
+    if panels == 2:
+        _line(axes[1], history, "selection/precision", "selected samples", "#0072B2", "-")
+        _line(axes[1], history, "selection/overlap", "kept from the last selection", "#E69F00", ":")
+        if pool is not None:
+            axes[1].axhline(100 * pool, color="#000000", linestyle="--", label="all training samples")
+        _finish(axes[1], "right labels; overlap (%)")
+    figure.savefig(path)
+
+
+def _line(
+    axes: Any, history: Mapping[str, Sequence[float | None]], name: str, label: str, colour: str, style: str
+) -> None:
+    points = [(epoch, 100 * value) for epoch, value in enumerate(history.get(name, ())) if value is not None]
+    if points:
+        marker = "o" if len(points) == 1 else None
+        axes.plot(*zip(*points, strict=True), label=label, color=colour, linestyle=style, marker=marker)
+
+
+def _finish(axes: Any, label: str) -> None:
+    axes.set(xlabel="epoch", ylabel=label, ylim=(-2, 102))
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
