@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,11 +15,15 @@ FOUR_NUMBERS = ("last", "last_10", "best_val", "best_oracle")
 class History(L.Callback):
     """Keeps every epoch's metrics, through checkpoints too.
 
+    Args:
+        path: of a CSV file that is rewritten after every epoch, with one row an epoch, also after a resume.
+
     Attributes:
         rows: one dict an epoch: ``epoch``, ``step`` (optimiser steps so far), ``seconds``, and all logged metrics.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
 
@@ -35,6 +41,11 @@ class History(L.Callback):
             "seconds": time.perf_counter() - self._start,
         }
         self.rows.append(row | {name: float(value) for name, value in trainer.callback_metrics.items()})
+        if self.path is not None and trainer.is_global_zero:
+            with self.path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.columns())
+                writer.writeheader()
+                writer.writerows(self.rows)
 
     def column(self, name: str) -> list[float | None]:
         """One metric by epoch; ``None`` where it was not logged."""

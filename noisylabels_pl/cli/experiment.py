@@ -91,7 +91,8 @@ def build(config: DictConfig, folder: Path) -> Experiment:
         scheduler=instantiate(config.schedule),
         criterion=None if is_callback else method,
     )
-    history = History()
+    csv_name = config.logger.get("csv")
+    history = History(folder / csv_name if csv_name else None)
     callbacks: list[L.Callback] = [method] if is_callback else []
     if datamodule.clean_targets is not None:
         observed = datamodule.labels.observed[datamodule.train_indices]
@@ -100,7 +101,7 @@ def build(config: DictConfig, folder: Path) -> Experiment:
     show_progress = sys.stdout.isatty()
     if show_progress:
         callbacks.append(ProgressBar())
-    loggers = [instantiate(logger) for logger in config.logger.values()]
+    loggers = [instantiate(logger) for name, logger in config.logger.items() if name != "csv"]
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
     trainer = instantiate(
@@ -154,7 +155,10 @@ def _checkpoints(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
 def _explain_resume(checkpoint: Path) -> None:
     if checkpoint.is_file():
         overrides = [item for item in HydraConfig.get().overrides.task if not item.startswith("resume=")]
-        command = shlex.join(["python", "-m", "noisylabels_pl", *overrides, f"resume={checkpoint}"])
+        folder = checkpoint.parent.parent
+        command = shlex.join(
+            ["python", "-m", "noisylabels_pl", *overrides, f"resume={checkpoint}", f"hydra.run.dir={folder}"]
+        )
         message = f"The last finished epoch is saved. To go on from there:\n  {command}"
     else:
         message = "No epoch was finished, so there is nothing to resume from."
@@ -178,5 +182,4 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning, on the newest torch

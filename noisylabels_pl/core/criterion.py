@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class CriterionCallback(L.Callback, ABC):
         criterion: name of the module's attribute that holds the criterion; the only child module with a ``reduction``
             if not given.
     """
+
+    without_criterion: ClassVar[str] = ""  # end of the error message: options that do without
 
     def __init__(self, *, criterion: str | None = None) -> None:
         self.criterion = criterion
@@ -112,5 +114,6 @@ class CriterionCallback(L.Callback, ABC):
         )
         raise TypeError(
             f"{type(module).__name__} has {what}, but {type(self).__name__} changes the loss of one; write "
-            "self.criterion = nn.CrossEntropyLoss() in __init__ and call self.criterion(logits, y) in training_step"
+            "self.criterion = nn.CrossEntropyLoss() in __init__ and self.criterion(logits, y) in training_step"
+            f"{self.without_criterion}"
         )

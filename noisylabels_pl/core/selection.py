@@ -97,7 +97,7 @@ class SelectionCallback(CriterionCallback):
                 "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
                 "setup(), and return it"
             )
-        pl_module.log_dict(self._report, rank_zero_only=True)
+        pl_module.log_dict(self._report, sync_dist=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = trainer.current_epoch + 1

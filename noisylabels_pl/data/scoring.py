@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.data.batch import Batch, IndexedDataset, like
-from noisylabels_pl.data.sampler import SelectionSampler
+from noisylabels_pl.data.sampler import Selection, SelectionSampler
 
 
 class Scores(NamedTuple):
@@ -37,9 +37,14 @@ def training_loader(trainer: L.Trainer) -> DataLoader[Any]:
 
 
 def score(
-    trainer: L.Trainer, module: L.LightningModule, loader: DataLoader[Any], *, train_mode: bool = False
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    loader: DataLoader[Any],
+    *,
+    rows: Tensor | None = None,
+    train_mode: bool = False,
 ) -> Scores:
-    """Logits and observed labels of every sample of ``loader``'s dataset, in the dataset's order, on every rank.
+    """Logits and observed labels of the samples of ``loader``'s dataset, in the dataset's order, on every rank.
 
     The pass leaves no trace in training: it restores the modes of all submodules and the random state. In
     ``train_mode``, batch normalisation uses batch statistics and updates its running ones, and a
@@ -49,12 +54,15 @@ def score(
         trainer: inside ``fit``.
         module: its ``forward(x)`` must return ``(B, C)`` logits or log-probabilities.
         loader: an indexed loader; its sampler is not used.
+        rows: positions of the samples to score; all if not given. The others' logits and labels are 0.
         train_mode: run the network as in training instead of in ``eval()`` mode.
     """
     dataset = loader.dataset
     if not isinstance(dataset, IndexedDataset):
         raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
-    ordered = like(loader, dataset, SelectionSampler(dataset, shuffle=False, pad=False), drop_last=False)
+    sampler = SelectionSampler(dataset, shuffle=False, pad=False)
+    sampler.selection = None if rows is None else Selection(rows)
+    ordered = like(loader, dataset, sampler, drop_last=False)
     modes = {submodule: submodule.training for submodule in module.modules()}
     devices = [module.device] if module.device.type == "cuda" else []
     logits = targets = None

@@ -49,7 +49,8 @@ def facility_location(features: Tensor, k: int) -> Coreset:
         k: number of points to keep, ``1 <= k <= n``.
 
     Raises:
-        ValueError: ``features`` is not two-dimensional, floating point and finite, or ``k`` is out of range.
+        ValueError: ``features`` is not two-dimensional, floating point and finite, its distances overflow, or ``k`` is out
+            of range.
     """
     x = _checked(features, k)
     totals, d0 = _distance_totals(x)
@@ -83,7 +84,8 @@ def centrality(features: Tensor, k: int) -> Coreset:
         k: number of points to keep, ``1 <= k <= n``.
 
     Raises:
-        ValueError: ``features`` is not two-dimensional, floating point and finite, or ``k`` is out of range.
+        ValueError: ``features`` is not two-dimensional, floating point and finite, its distances overflow, or ``k`` is out
+            of range.
     """
     x = _checked(features, k)
     totals, d0 = _distance_totals(x)
@@ -167,6 +169,8 @@ def _distance_totals(x: Tensor) -> tuple[Tensor, float]:
         distances = _distances(x[rows], x)
         totals[rows] = distances.sum(1, dtype=torch.float64)
         largest = torch.maximum(largest, distances.max())
+    if not torch.isfinite(largest):
+        raise ValueError(f"distances between features overflow {x.dtype}; scale features down, or pass float64")
     return totals, float(largest)
 
 

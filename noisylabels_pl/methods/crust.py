@@ -54,6 +54,8 @@ class Crust(SelectionCallback):
         seed: of partners and mixing coefficients.
     """
 
+    without_criterion = "; or, without mixing and weights, Crust(partner='none', weights='uniform')"
+
     def __init__(
         self,
         fraction: float = 0.5,

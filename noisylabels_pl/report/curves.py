@@ -31,7 +31,7 @@ def draw_curves(
     panels = 2 if "selection/precision" in history else 1
     figure = Figure(figsize=(6.4 * panels, 4.6), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes = figure.subplots(1, panels, squeeze=False, sharex=True)[0]
     for name, label, colour, style in _ACCURACY:
         _line(axes[0], history, name, label, colour, style)
     _finish(axes[0], "accuracy (%)")

@@ -1,0 +1,100 @@
+"""The four numbers, and metrics that survive a resume."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from noisylabels_pl.callbacks import History, LabelQuality
+from noisylabels_pl.metrics import Memorisation
+
+Make = Callable[..., Any]
+
+
+def history(test: list[float], **watched: list[float]) -> History:
+    made = History()
+    for epoch, accuracy in enumerate(test):
+        extra = {name.replace("_", "/"): values[epoch] for name, values in watched.items()}
+        made.rows.append({"epoch": epoch, "test/acc": accuracy, **extra})
+    return made
+
+
+def test_four_numbers_by_hand() -> None:
+    test = [0.1 * epoch for epoch in range(12)]
+    test[3] = 2.0
+    numbers = history(test, val_acc=[0, 0, 5, 1, 1, 1, 5, 1, 1, 1, 1, 1]).four_numbers()
+    assert numbers == {
+        "last": pytest.approx(1.1),
+        "last_10": pytest.approx((0.2 + 2.0 + sum(0.1 * epoch for epoch in range(4, 12))) / 10),
+        "best_val": pytest.approx(0.2),  # the first of two equally good epochs
+        "best_oracle": 2.0,
+    }
+
+
+def test_the_lowest_validation_loss_can_choose() -> None:
+    numbers = history([0.1, 0.2, 0.3], val_loss=[3.0, 1.0, 2.0]).four_numbers("val/loss")
+    assert numbers["best_val"] == 0.2
+
+
+def test_without_validation_there_is_no_best() -> None:
+    assert history([0.1, 0.2]).four_numbers()["best_val"] is None
+    assert set(History().four_numbers().values()) == {None}
+
+
+def test_rows_and_file_survive_a_resume(
+    digits: Make, classifier: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    first, second = History(tmp_path / "metrics.csv"), History(tmp_path / "metrics.csv")
+    checkpoint = ModelCheckpoint(tmp_path, "last")
+    make_trainer(first, checkpoint, enable_checkpointing=True, max_epochs=2).fit(classifier(), datamodule=digits())
+    make_trainer(second, max_epochs=4).fit(classifier(), datamodule=digits(), ckpt_path=tmp_path / "last.ckpt")
+    assert second.column("epoch") == [0, 1, 2, 3]
+    assert second.rows[:2] == first.rows
+    steps = len(digits().train_dataloader())
+    assert second.column("step") == [steps * epoch for epoch in (1, 2, 3, 4)]
+    with (tmp_path / "metrics.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["test/acc"]) for row in written] == second.column("test/acc")
+
+
+def test_label_quality_against_its_definition(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    datamodule, module, kept = digits(), classifier(), History()
+    observed, clean = datamodule.labels.observed[datamodule.train_indices], datamodule.clean_targets
+    make_trainer(LabelQuality(clean, observed), kept, max_epochs=3).fit(module, datamodule=datamodule)
+    x = datamodule.arrays.x_train[datamodule.train_indices].float()
+    predicted = module((x - datamodule.arrays.mean) / datamodule.arrays.std).argmax(1)
+    wrong = observed != clean
+    expected = {
+        "train/clean_acc": (predicted == clean)[~wrong].double().mean(),
+        "train/memorised": (predicted == observed)[wrong].double().mean(),
+        "train/recovered": (predicted == clean)[wrong].double().mean(),
+    }
+    for name, value in expected.items():
+        assert kept.rows[-1][name] == pytest.approx(float(value))
+    assert "selection/precision" not in kept.rows[-1]
+
+
+def test_label_quality_on_a_subset(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    datamodule = digits()
+    observed = datamodule.labels.observed[datamodule.train_indices]
+    quality = LabelQuality(datamodule.clean_targets, observed, max_samples=50)
+    assert len(quality.rows.unique()) == 50
+    kept = History()
+    make_trainer(quality, kept, max_epochs=1).fit(classifier(), datamodule=datamodule)
+    right = int(quality.is_clean[quality.rows].sum())
+    assert kept.rows[0]["train/clean_acc"] * right == pytest.approx(round(kept.rows[0]["train/clean_acc"] * right))
+
+
+def test_memorisation_by_hand() -> None:
+    metric = Memorisation()
+    # predicted, observed, clean: right, wrong and memorised, wrong and recovered, wrong and neither, right but missed
+    metric.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), torch.tensor([0, 2, 2]))
+    metric.update(torch.tensor([3, 1]), torch.tensor([1, 0]), torch.tensor([2, 0]))
+    shares = {name: float(value) for name, value in metric.compute().items()}
+    assert shares == {"clean_acc": 1 / 2, "memorised": pytest.approx(1 / 3), "recovered": pytest.approx(1 / 3)}

@@ -1,0 +1,121 @@
+"""Every combination of options composes, and what it composes to."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import lightning as L
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def options(group: str) -> list[str]:
+    return sorted(str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml"))
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+@pytest.mark.parametrize(("data", "noise"), list(product(options("data"), options("noise"))))
+def test_data_and_noise(data: str, noise: str) -> None:
+    config = composed(f"data={data}", f"noise={noise}")
+    assert config.noise.kind == noise
+
+
+@pytest.mark.parametrize("method", options("method"))
+@pytest.mark.parametrize("data", options("data"))
+def test_every_method_gets_the_same_network_and_budget(method: str, data: str) -> None:
+    config, plain = composed(f"method={method}", f"data={data}"), composed("method=ce", f"data={data}")
+    for group in ("net", "optim", "schedule", "trainer", "data"):
+        assert config[group] == plain[group]
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_methods_can_be_made(method: str) -> None:
+    made = instantiate(composed(f"method={method}").method)
+    assert isinstance(made, (L.Callback, nn.Module))
+
+
+@pytest.mark.parametrize("group", ["net", "optim", "schedule", "trainer", "logger"])
+@pytest.mark.parametrize("data", options("data"))
+def test_other_groups(group: str, data: str) -> None:
+    for option in options(group):
+        config = composed(f"data={data}", f"{group}={option}")
+        if group in ("optim", "schedule"):  # nothing of the default option is left over
+            assert config[group] == composed(f"{group}={option}")[group]
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_experiments_yield_to_the_command_line(experiment: str) -> None:
+    config = composed(f"experiment={experiment}", "noise.rate=0.1", "method=ce", "data=digits", "net=small_cnn")
+    assert config.noise.rate == 0.1
+    assert "CrossEntropyLoss" in config.method._target_
+    assert "Digits" in config.data._target_
+    assert "small_cnn" in config.net._target_
+
+
+def test_the_papers_recipe() -> None:
+    config = composed("method=crust", "noise=sym", "data=cifar10")
+    assert "resnet32_cifar" in config.net._target_
+    assert (config.optim.lr, config.optim.momentum, config.optim.weight_decay) == (0.1, 0.9, 5e-4)
+    assert (list(config.schedule.milestones), config.schedule.gamma) == ([80, 100], 0.1)
+    assert (config.trainer.max_epochs, config.data.batch_size) == (120, 128)
+    assert (config.data.crop_padding, config.data.flip, config.data.val_fraction) == (4, True, 0.0)
+    assert config.method.fraction == 0.5
+
+
+# DESIGN: the variants differ in exactly these options.
+VARIANTS = {
+    "crust": ("centrality", "predicted", "logits", False, "uniform", "cluster", 1.0, 1.0, "pair", 0, 5),
+    "crust_paper": ("facility_location", "predicted", "logits", False, "cluster", "cluster", 1.0, 1.0, "pair", 0, 0),
+    "crust_released": ("centrality", "observed", "head", True, "uniform", "same_label", 1.0, 0.1, "batch", 6, 5),
+}
+KEYS = (
+    "selector partition embedding train_mode weights partner mixup_alpha mixup_beta mixup_scope mixup_start_epoch "
+    "warmup_epochs"
+).split()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_three_variants(variant: str) -> None:
+    method = composed(f"method={variant}").method
+    assert tuple(method[key] for key in KEYS) == VARIANTS[variant]
+    assert method.fraction == 0.5
+
+
+@pytest.mark.parametrize(
+    ("experiment", "kind", "rate"),
+    [
+        ("cifar10", "sym", 0.5),
+        ("cifar10_sym20", "sym", 0.2),
+        ("cifar10_sym50", "sym", 0.5),
+        ("cifar10_sym80", "sym", 0.8),
+        ("cifar10_asym40", "asym", 0.4),
+    ],
+)
+def test_the_papers_noise_levels(experiment: str, kind: str, rate: float) -> None:
+    config = composed(f"experiment=crust/{experiment}")
+    assert (config.noise.kind, config.noise.rate, config.noise.seed) == (kind, rate, 0)
+    assert "CIFAR10" in config.data._target_
+    assert config.method.embedding == "head"
+
+
+def test_your_own_data_is_not_corrupted_unless_you_say_so() -> None:
+    assert composed("data=npz").noise.kind == "none"
+    assert composed("data=npz", "noise=sym").noise.kind == "sym"
+
+
+def test_misspelt_keys_and_options_are_errors() -> None:
+    with pytest.raises(ConfigCompositionException, match="Could not override 'method.fractoin'"):
+        composed("method.fractoin=0.3")
+    with pytest.raises(Exception, match="crusty"):
+        composed("method=crusty")

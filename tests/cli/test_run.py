@@ -1,0 +1,164 @@
+"""What a run prints and leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from noisylabels_pl.data import Digits
+
+from .wandb_file import records
+
+Cli = Callable[..., Path]
+SHORT = ("trainer=cpu", "trainer.max_epochs=7", "data.train_size=400")
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = cli(*SHORT)
+    row = result(folder)
+    table = capsys.readouterr().out
+    accuracy = row["history"]["test/acc"]
+    assert row["test_accuracy"]["last"] == accuracy[-1]
+    assert row["test_accuracy"]["best_oracle"] == max(accuracy)
+    for line, value in [
+        ("last epoch", accuracy[-1]),
+        ("mean of the last 10 epochs", sum(accuracy) / 7),
+        ("oracle", max(accuracy)),
+        ("selected samples", row["history"]["selection/precision"][-1]),
+        ("whole training set", row["pool_precision"]),
+        ("realised noise rate", row["noise"]["realised_rate"]),
+    ]:
+        printed = next(text for text in table.splitlines() if line in text)
+        assert f"{100 * value:.1f} %" in printed
+    assert str(folder) in table.replace("\n", "")
+
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert config == row["config"]
+    assert config["noise"]["seed"] == 0  # resolved
+    with (folder / "metrics.csv").open() as file:
+        assert [float(line["test/acc"]) for line in csv.DictReader(file)] == accuracy
+    assert row["history"]["selection/size"][:5] == [None] * 5
+    assert row["data"]["origin"] == "sklearn.datasets.load_digits"
+    assert len(row["data"]["sha256"]) == 64
+    assert row["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert row["peak_memory_mib"]["process"] > 50
+    assert (row["epochs"], len(row["seconds_per_epoch"])) == (7, 7)
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    with Image.open(folder / "curves.png") as image:
+        assert image.width > image.height > 400
+
+
+def test_noise_is_saved_hashed_and_reloadable(cli: Cli) -> None:
+    first = cli(*SHORT, "method=ce", "seed=3")
+    saved = np.load(first / "noise.npz")
+    row = result(first)["noise"]
+    assert hashlib.sha256(saved["observed"].astype("<i8").tobytes()).hexdigest() == row["sha256"]
+    assert row["realised_rate"] == (saved["observed"] != saved["clean"]).mean()
+    assert np.allclose(row["realised_T"], saved["realised_T"])
+    digits = Digits()
+    digits.setup()
+    assert np.array_equal(saved["clean"], digits.arrays.y_train.numpy())
+    again = cli(*SHORT, "method=ce", "seed=3", "noise=file", f"noise.path={first / 'noise.npz'}", folder="again")
+    assert result(again)["noise"] == row
+    assert result(again)["history"]["train/loss"] == result(first)["history"]["train/loss"]
+
+
+def test_best_checkpoint_is_that_of_the_best_validation_epoch(cli: Cli) -> None:
+    folder = cli(*SHORT, "method=ce")
+    validation = result(folder)["history"]["val/acc"]
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == validation.index(max(validation))
+
+
+def test_without_validation(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = cli(*SHORT, "method=ce", "data.val_fraction=0")
+    assert result(folder)["test_accuracy"]["best_val"] is None
+    line = next(text for text in capsys.readouterr().out.splitlines() if "noisy-validation" in text)
+    assert "n/a" in line
+    assert not (folder / "checkpoints" / "best.ckpt").exists()
+
+
+def test_unknown_true_labels(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    digits = Digits()
+    digits.setup()
+    arrays = digits.arrays
+    x, y = arrays.x_train[:400, 0].numpy(), arrays.y_train[:400].numpy()
+    np.savez("mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    folder = cli("data=npz", "data.path=mine.npz", "trainer=cpu", "trainer.max_epochs=7")
+    row = result(folder)
+    assert row["noise"]["realised_rate"] is None
+    assert row["noise"]["realised_T"] is None
+    assert "selection/precision" not in row["history"]
+    assert row["history"]["selection/size"][-1] > 100
+    assert "n/a" in next(text for text in capsys.readouterr().out.splitlines() if "realised noise rate" in text)
+
+
+@pytest.mark.parametrize("logger", ["none", "tensorboard"])
+def test_other_loggers(cli: Cli, logger: str) -> None:
+    folder = cli(*SHORT, "method=ce", f"logger={logger}", "trainer.max_epochs=1")
+    assert (folder / "metrics.csv").exists() == (logger != "none")
+    assert bool(list(folder.rglob("events.out.tfevents*"))) == (logger == "tensorboard")
+
+
+def test_wandb_offline(cli: Cli) -> None:
+    folder = cli(*SHORT, "logger=wandb")
+    row = result(folder)
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    config, summary, curves, artifacts, groups = {}, {}, [], [], []
+    for record in records(file):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            groups.append(record.run.run_group)
+        elif kind == "config":
+            config |= {item.key: json.loads(item.value_json) for item in record.config.update if item.key}
+        elif kind == "summary":
+            summary |= {item.key: json.loads(item.value_json) for item in record.summary.update if item.key}
+        elif kind == "history":
+            items = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+            curves += [items["test/acc"]] if "test/acc" in items else []
+        elif kind == "artifact":
+            artifacts += [entry.path for entry in record.artifact.manifest.contents]
+    assert groups == ["crust on digits, sym 0.4"]
+    assert {name: config[name] for name in ("method", "noise", "seed")} == {
+        name: row["config"][name] for name in ("method", "noise", "seed")
+    }
+    assert curves == pytest.approx(row["history"]["test/acc"])
+    for name, value in row["test_accuracy"].items():
+        assert summary[f"test_accuracy/{name}"] == pytest.approx(value)
+    assert artifacts == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data=cifar10",), "no usable cifar-10-batches-py.*no cifar10.npz.*data=digits needs none"),
+        (("data=mnist", "data.root=here"), "MNIST/raw/train-images-idx3-ubyte under data.root=here.*data=digits"),
+        (("data=npz", "data.path=gone.npz"), "there is no file .*gone.npz"),
+        (("noise.rate=1.5",), r"noise.rate must lie in \[0, 1\], got 1.5"),
+        (("noise=matrix", "noise.matrix=[[1,0],[0,1]]"), r"T must be square with one row per class, \(10, 10\)"),
+        (("noise=asym", "noise.map={cat: dog}"), "noise.map names class 'cat', but the classes are 0, 1"),
+        (("method.fraction=0",), r"fraction must lie in \(0, 1\], got 0"),
+        (("+method.fractoin=0.3",), "unexpected keyword argument 'fractoin'"),
+        (("data.val_fraction=1",), r"data.val_fraction must lie in \[0, 1\), got 1"),
+        (("resume=gone.ckpt",), "resume: there is no checkpoint .*gone.ckpt"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(cli: Cli, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SystemExit, match="(?s)^error: .*" + message) as exit_with:
+        cli(*overrides)
+    assert len(str(exit_with.value)) < 600

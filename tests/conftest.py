@@ -1,0 +1,67 @@
+"""Real data and small networks that the tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from noisylabels_pl.core import Classifier
+from noisylabels_pl.data import Digits, LabelNoise
+from noisylabels_pl.nets import mlp
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def digits() -> Callable[..., Digits]:
+    """Digits with 40 % symmetric noise, 300 training samples."""
+
+    def make(**options: Any) -> Digits:
+        options = {"train_size": 300, "batch_size": 32, "val_fraction": 0.1} | options
+        datamodule = Digits(LabelNoise("sym", rate=0.4, seed=0), **options)
+        datamodule.setup()
+        return datamodule
+
+    return make
+
+
+@pytest.fixture
+def classifier() -> Callable[..., Classifier]:
+    """The same small network at every call."""
+
+    def make(**options: Any) -> Classifier:
+        torch.manual_seed(0)
+        net = mlp((1, 8, 8), 10, hidden=(64,))
+        return Classifier(net, 10, partial(torch.optim.SGD, lr=0.1, momentum=0.9), **options)
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
+    """A quiet trainer on the CPU."""
+
+    def make(*callbacks: L.Callback, **options: Any) -> L.Trainer:
+        defaults: dict[str, Any] = {
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "num_sanity_val_steps": 0,
+            "default_root_dir": tmp_path,
+        }
+        return L.Trainer(callbacks=list(callbacks), **(defaults | options))
+
+    return make

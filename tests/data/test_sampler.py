@@ -1,0 +1,177 @@
+"""The order in which samples are visited."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DistributedSampler
+
+from noisylabels_pl.data import Selection, SelectionSampler
+
+few = settings(derandomize=True, max_examples=60, deadline=None)
+
+
+def over(n: int, **options: Any) -> SelectionSampler:
+    dataset: Any = range(n)
+    return SelectionSampler(dataset, **options)
+
+
+def order(n: int, *, epoch: int = 0, selection: Selection | None = None, **options: Any) -> list[Any]:
+    sampler = over(n, **options)
+    sampler.set_epoch(epoch)
+    sampler.selection = selection
+    return list(sampler)
+
+
+def on_ranks(sampler: SelectionSampler, world: int) -> list[list[Any]]:
+    """What each process of a group of ``world`` visits."""
+    visited = []
+    for rank in range(world):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.distributed, "is_initialized", lambda: True)
+            patch.setattr(torch.distributed, "get_world_size", lambda *_: world)
+            patch.setattr(torch.distributed, "get_rank", lambda *_, rank=rank: rank)
+            visited.append(list(sampler))
+            assert len(sampler) == len(visited[-1])
+    return visited
+
+
+def interleave(visited: list[list[Any]]) -> list[Any]:
+    """One of each rank in turn, as a step takes them; ranks may be one short at the end."""
+    longest = max(map(len, visited))
+    return [share[step] for step in range(longest) for share in visited if step < len(share)]
+
+
+def test_lightning_leaves_it_alone() -> None:
+    assert isinstance(over(3), DistributedSampler)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize("n", [1, 2, 97])
+def test_every_sample_once_per_epoch(n: int, pad: bool, shuffle: bool) -> None:
+    for epoch in range(3):
+        assert sorted(order(n, epoch=epoch, pad=pad, shuffle=shuffle)) == list(range(n))
+
+
+def test_without_shuffling_the_order_is_that_of_the_dataset() -> None:
+    assert order(20, epoch=3, shuffle=False) == list(range(20))
+
+
+def test_order_is_reproducible() -> None:
+    torch.manual_seed(1)
+    first = order(50, seed=4, epoch=2)
+    torch.manual_seed(2)
+    assert order(50, seed=4, epoch=2) == first
+
+
+def test_order_changes_with_epoch_and_seed() -> None:
+    epochs = {tuple(order(50, seed=0, epoch=epoch)) for epoch in range(6)}
+    seeds = {tuple(order(50, seed=seed)) for seed in range(6)}
+    assert len(epochs) == len(seeds) == 6
+
+
+def test_order_is_repeated_within_an_epoch() -> None:
+    sampler = over(50)
+    assert list(sampler) == list(sampler)
+
+
+def test_iterating_draws_nothing_from_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    order(50)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_position_comes_first_about_as_often() -> None:
+    first = torch.tensor([order(5, seed=seed)[0] for seed in range(500)])
+    # Binomial(500, 1/5), four sigma.
+    assert ((torch.bincount(first, minlength=5) - 100).abs() <= 4 * math.sqrt(500 * 0.16)).all()
+
+
+def test_selection_replaces_the_dataset() -> None:
+    sampler = over(30)
+    sampler.selection = Selection(torch.tensor([4, 9, 9, 27]))
+    assert len(sampler) == 4
+    assert sorted(sampler) == [4, 9, 9, 27]
+    sampler.selection = None
+    assert len(sampler) == 30
+    assert sorted(sampler) == list(range(30))
+
+
+def test_keys_are_plain_integers() -> None:
+    assert {type(key) for key in order(5)} == {int}
+    selection = Selection(torch.tensor([3, 1]), partners=torch.tensor([0, 2]))
+    ((own, partner), _) = order(5, selection=selection)
+    assert type(own) is int
+    assert type(partner) is int
+
+
+def test_selection_is_shuffled_anew_every_epoch() -> None:
+    selection = Selection(torch.arange(50) * 2)
+    assert order(100, selection=selection, epoch=0) != order(100, selection=selection, epoch=1)
+    assert order(100, selection=selection, epoch=1) == order(100, selection=selection, epoch=1)
+    assert order(100, selection=selection, shuffle=False) == selection.indices.tolist()
+
+
+def test_partners_stay_with_their_samples() -> None:
+    indices, partners = torch.arange(20) + 5, torch.arange(20).flip(0)
+    keys = order(40, selection=Selection(indices, partners=partners), epoch=1)
+    assert sorted(keys) == list(zip(indices.tolist(), partners.tolist(), strict=True))
+    assert keys != sorted(keys)
+
+
+@few
+@given(st.integers(1, 40), st.integers(2, 3), st.integers(0, 5), st.booleans())
+def test_ranks_together_are_one_process(n: int, world: int, epoch: int, shuffle: bool) -> None:
+    sampler = over(n, shuffle=shuffle, seed=3)
+    sampler.set_epoch(epoch)
+    alone = list(sampler)
+    visited = on_ranks(sampler, world)
+    assert {len(share) for share in visited} == {math.ceil(n / world)}
+    together = interleave(visited)
+    assert together[:n] == alone
+    # What is too much repeats the start, and no more of it than needed.
+    assert together[n:] == (alone * world)[: len(together) - n]
+
+
+@few
+@given(st.integers(1, 40), st.integers(2, 3), st.booleans())
+def test_ranks_cover_everything_once_without_padding(n: int, world: int, shuffle: bool) -> None:
+    sampler = over(n, shuffle=shuffle, pad=False)
+    visited = on_ranks(sampler, world)
+    assert interleave(visited) == list(sampler)
+    assert sorted(sum(visited, [])) == list(range(n))
+
+
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize("paired", [True, False])
+def test_ranks_share_a_selection(paired: bool, pad: bool) -> None:
+    indices, partners = torch.arange(7) * 3, torch.arange(7) + 1
+    sampler = over(30, pad=pad)
+    sampler.selection = Selection(indices, partners=partners if paired else None)
+    alone = list(sampler)
+    together = interleave(on_ranks(sampler, 3))
+    assert together[:7] == alone
+    assert together[7:] == (alone[:2] if pad else [])
+
+
+def test_step_of_all_ranks_is_a_step_of_one_process() -> None:
+    # Two processes with batches of 4 see, step by step, what one sees with batches of 8.
+    sampler = over(48, seed=1)
+    alone, visited = list(sampler), on_ranks(sampler, 2)
+    for step in range(6):
+        together = {key for share in visited for key in share[4 * step : 4 * step + 4]}
+        assert together == set(alone[8 * step : 8 * step + 8])
+
+
+def test_one_object_serves_one_process_and_many() -> None:
+    sampler = over(12)
+    before = list(sampler)
+    on_ranks(sampler, 3)
+    assert list(sampler) == before
+    assert len(sampler) == 12

@@ -1,0 +1,444 @@
+"""Transition matrices and label corruption."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from noisylabels_pl.functional import check_transition_matrix, corrupt, empirical_transition, transition_matrix
+
+few = settings(derandomize=True, max_examples=40, deadline=None)
+CIFAR10_MAP = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+PLAIN_KINDS = ["none", "sym", "sym_inclusive", "pairflip"]
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def f64(rows: list[list[float]]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def random_transition(classes: int, seed: int) -> Tensor:
+    """Rows of random weights, about a third of them 0; the diagonal too may be 0."""
+    generator = seeded(seed)
+    weights = torch.rand(classes, classes, generator=generator, dtype=torch.float64)
+    weights *= torch.rand(classes, classes, generator=generator) > 0.35
+    weights[weights.sum(1) == 0, 0] = 1.0
+    return weights / weights.sum(1, keepdim=True)
+
+
+def balanced(classes: int, each: int) -> Tensor:
+    """`each` labels of every class, in mixed order."""
+    return torch.arange(classes).repeat(each)
+
+
+def pair_counts(clean: Tensor, observed: Tensor, classes: int) -> Tensor:
+    return torch.bincount(clean * classes + observed, minlength=classes**2).reshape(classes, classes)
+
+
+# --- transition_matrix ------------------------------------------------------------------------------------------------
+
+
+def test_none_by_hand() -> None:
+    assert torch.equal(transition_matrix("none", 3, 0.0), torch.eye(3, dtype=torch.float64))
+
+
+def test_sym_by_hand() -> None:
+    expected = f64([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1], [0.1, 0.1, 0.1, 0.7]])
+    torch.testing.assert_close(transition_matrix("sym", 4, 0.3), expected, rtol=0, atol=1e-15)
+
+
+def test_sym_inclusive_by_hand() -> None:
+    # Redrawn with probability 0.4 among all four, the true class too: 0.1 each, and 0.6 + 0.1 to stay.
+    expected = 0.1 + 0.6 * torch.eye(4, dtype=torch.float64)
+    torch.testing.assert_close(transition_matrix("sym_inclusive", 4, 0.4), expected, rtol=0, atol=1e-15)
+
+
+def test_pairflip_by_hand() -> None:
+    expected = f64([[0.75, 0.25, 0.0], [0.0, 0.75, 0.25], [0.25, 0.0, 0.75]])
+    torch.testing.assert_close(transition_matrix("pairflip", 3, 0.25), expected, rtol=0, atol=1e-15)
+    two = f64([[0.75, 0.25], [0.25, 0.75]])
+    torch.testing.assert_close(transition_matrix("pairflip", 2, 0.25), two, rtol=0, atol=1e-15)
+
+
+def test_asym_by_hand() -> None:
+    expected = f64([[1.0, 0.0, 0.0, 0.0], [0.0, 0.6, 0.0, 0.4], [0.4, 0.0, 0.6, 0.0], [0.0, 0.4, 0.0, 0.6]])
+    got = transition_matrix("asym", 4, 0.4, mapping={1: 3, 3: 1, 2: 0})
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-15)
+
+
+def test_asym_mapping_is_not_modified() -> None:
+    mapping = dict(CIFAR10_MAP)
+    transition_matrix("asym", 10, 0.4, mapping=mapping)
+    assert mapping == CIFAR10_MAP
+
+
+@few
+@given(st.sampled_from(PLAIN_KINDS), st.integers(2, 120), st.floats(0, 1))
+def test_rows_are_distributions(kind: str, classes: int, rate: float) -> None:
+    T = transition_matrix(kind, classes, 0.0 if kind == "none" else rate)
+    assert T.shape == (classes, classes)
+    assert T.dtype == torch.float64
+    assert (T >= 0).all()
+    assert (T <= 1 + 1e-12).all()
+    torch.testing.assert_close(T.sum(1), torch.ones(classes, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert torch.equal(check_transition_matrix(T, classes), T)
+
+
+@few
+@given(st.integers(2, 100), st.floats(0, 1))
+def test_wrong_rate_of_each_kind(classes: int, rate: float) -> None:
+    wrong = {"sym": rate, "sym_inclusive": rate * (classes - 1) / classes, "pairflip": rate}
+    for kind, expected in wrong.items():
+        diagonal = transition_matrix(kind, classes, rate).diagonal()
+        torch.testing.assert_close(1 - diagonal, torch.full_like(diagonal, expected), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_both_ends_of_the_rate(rate: float) -> None:
+    eye = torch.eye(5, dtype=torch.float64)
+    others = (1 - eye) / 4
+    assert torch.allclose(transition_matrix("sym", 5, rate), others if rate else eye, rtol=0, atol=1e-15)
+    assert torch.equal(transition_matrix("pairflip", 5, rate), eye.roll(1, 1) if rate else eye)
+    asym = eye[[0, 4, 2, 3, 4]] if rate else eye
+    assert torch.equal(transition_matrix("asym", 5, rate, mapping={1: 4}), asym)
+
+
+@pytest.mark.parametrize("kind", ["", "symmetric", "SYM", "pair"])
+def test_unknown_kind(kind: str) -> None:
+    with pytest.raises(ValueError, match="kind"):
+        transition_matrix(kind, 4, 0.1)
+
+
+@pytest.mark.parametrize("kind", [*PLAIN_KINDS, "asym"])
+@pytest.mark.parametrize("rate", [-0.1, 1.0001, 40.0, math.nan, math.inf])
+def test_rate_out_of_range(kind: str, rate: float) -> None:
+    with pytest.raises(ValueError, match="rate"):
+        transition_matrix(kind, 4, rate, mapping={0: 1} if kind == "asym" else None)
+
+
+@pytest.mark.parametrize("kind", [*PLAIN_KINDS, "asym"])
+@pytest.mark.parametrize("classes", [-1, 0, 1])
+def test_fewer_than_two_classes(kind: str, classes: int) -> None:
+    with pytest.raises(ValueError, match="num_classes"):
+        transition_matrix(kind, classes, 0.0, mapping={0: 0} if kind == "asym" else None)
+
+
+@pytest.mark.parametrize("kind", PLAIN_KINDS)
+def test_mapping_belongs_to_asym_only(kind: str) -> None:
+    with pytest.raises(ValueError, match="mapping"):
+        transition_matrix(kind, 4, 0.0, mapping={0: 1})
+
+
+def test_asym_needs_a_mapping() -> None:
+    with pytest.raises(ValueError, match="mapping"):
+        transition_matrix("asym", 4, 0.1)
+
+
+@pytest.mark.parametrize("mapping", [{4: 0}, {0: 4}, {-1: 0}, {0: -1}, {0: 1, 2: 99}])
+def test_mapping_names_a_class_that_does_not_exist(mapping: Mapping[int, int]) -> None:
+    with pytest.raises(ValueError, match="mapping"):
+        transition_matrix("asym", 4, 0.1, mapping=mapping)
+
+
+# --- check_transition_matrix ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_check_returns_the_matrix_in_float64(dtype: torch.dtype) -> None:
+    T = random_transition(10, 0).to(dtype)
+    before = T.clone()
+    got = check_transition_matrix(T, 10)
+    assert got.dtype == torch.float64
+    torch.testing.assert_close(got, T.double(), rtol=0, atol=1e-6)
+    assert torch.equal(T, before)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (8, 8), (7, 6), (6, 7), (7,), (49,), (1, 7, 7)])
+def test_check_wrong_shape(shape: tuple[int, ...]) -> None:
+    # Every row sums to 1, so that nothing but the shape is wrong.
+    T = torch.zeros(shape, dtype=torch.float64)
+    T[..., 0] = 1.0
+    with pytest.raises(ValueError, match=r"\bT\b"):
+        check_transition_matrix(T, 7)
+
+
+def test_check_negative_entry() -> None:
+    T = torch.eye(7, dtype=torch.float64)
+    T[5, 0], T[5, 5] = -0.2, 1.2  # the row still sums to 1
+    with pytest.raises(ValueError, match=r"\bT\b"):
+        check_transition_matrix(T, 7)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_check_not_finite(bad: float) -> None:
+    T = torch.eye(7, dtype=torch.float64)
+    T[5, 3] = bad
+    with pytest.raises(ValueError, match=r"\bT\b"):
+        check_transition_matrix(T, 7)
+
+
+@pytest.mark.parametrize("row", [0, 5, 36])
+@pytest.mark.parametrize("total", [0.0, 0.99, 1.01])
+def test_check_row_sum_names_the_row(row: int, total: float) -> None:
+    T = transition_matrix("sym", 37, 0.3)
+    T[row] *= total
+    with pytest.raises(ValueError, match=rf"\b{row}\b"):
+        check_transition_matrix(T, 37)
+
+
+def test_check_columns_need_not_sum_to_one() -> None:
+    T = f64([[1.0, 0.0], [0.9, 0.1]])
+    assert torch.equal(check_transition_matrix(T, 2), T)
+    with pytest.raises(ValueError, match=r"\bT\b"):
+        check_transition_matrix(T.T, 2)
+
+
+# --- corrupt ----------------------------------------------------------------------------------------------------------
+
+
+def assert_frequencies(T: Tensor, clean: Tensor, observed: Tensor, sigmas: float = 4.0) -> None:
+    """Counts within some sigma of the binomial; where T is 0 or 1 sigma is 0, so those cells must be exact."""
+    classes = len(T)
+    totals = torch.bincount(clean, minlength=classes)[:, None].double()
+    sigma = (totals * T * (1 - T).clamp(min=0)).sqrt()
+    gap = (pair_counts(clean, observed, classes) - totals * T).abs()
+    assert (gap <= sigmas * sigma + 1e-6).all(), (gap / sigma).nan_to_num().max()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mapping"),
+    [("none", None), ("sym", None), ("sym_inclusive", None), ("pairflip", None), ("asym", CIFAR10_MAP)],
+)
+def test_frequencies_follow_the_matrix(kind: str, mapping: Mapping[int, int] | None) -> None:
+    T = transition_matrix(kind, 10, 0.0 if kind == "none" else 0.4, mapping=mapping)
+    clean = balanced(10, 5000)
+    assert_frequencies(T, clean, corrupt(clean, T, generator=seeded(0)))
+
+
+@few
+@given(st.integers(2, 12), st.integers(0, 10**6))
+def test_frequencies_follow_any_matrix(classes: int, seed: int) -> None:
+    T = random_transition(classes, seed)
+    clean = torch.randint(0, classes, (4000,), generator=seeded(seed + 1))
+    # 40 matrices of up to 144 cells: one cell beyond 4 sigma would be no surprise, one beyond 5.5 would.
+    assert_frequencies(T, clean, corrupt(clean, T, generator=seeded(seed)), sigmas=5.5)
+
+
+def test_samples_are_corrupted_independently() -> None:
+    # Neighbours of one class: both flipped with probability 0.25, as often as only the first or only the second.
+    clean = torch.zeros(40_000, dtype=torch.int64)
+    T = transition_matrix("sym", 2, 0.5)
+    pairs = corrupt(clean, T, generator=seeded(1)).reshape(-1, 2)
+    counts = torch.bincount(pairs[:, 0] * 2 + pairs[:, 1], minlength=4)
+    assert ((counts - 5000).abs() <= 4 * math.sqrt(20_000 * 3 / 16)).all()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_sym_at_rate_one_keeps_no_label(classes: int, exact: bool) -> None:
+    clean = balanced(classes, 3001)
+    observed = corrupt(clean, transition_matrix("sym", classes, 1.0), generator=seeded(2), exact=exact)
+    assert (observed != clean).all()
+    assert observed.min() == 0
+    assert observed.max() == classes - 1
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_pairflip_at_rate_one_is_the_shift(exact: bool) -> None:
+    clean = balanced(7, 100)
+    observed = corrupt(clean, transition_matrix("pairflip", 7, 1.0), generator=seeded(3), exact=exact)
+    assert torch.equal(observed, (clean + 1) % 7)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_identity_keeps_every_label_in_a_new_tensor(exact: bool) -> None:
+    clean = balanced(4, 50)
+    observed = corrupt(clean, torch.eye(4, dtype=torch.float64), generator=seeded(4), exact=exact)
+    assert torch.equal(observed, clean)
+    assert observed.data_ptr() != clean.data_ptr()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_class_of_probability_zero_is_never_drawn(exact: bool, dtype: torch.dtype) -> None:
+    # First and last column 0, and holes in between; tenths and thirds do not sum to 1 exactly.
+    row = torch.tensor([0.0, 0.1, 0.1, 0.0, 0.1, 1 / 3, 0.1, 0.1, 1 / 6, 0.0], dtype=dtype)
+    T = row.repeat(10, 1)
+    observed = corrupt(balanced(10, 100_003), T, generator=seeded(5), exact=exact)
+    assert set(observed.unique().tolist()) == {1, 2, 4, 5, 6, 7, 8}
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_only_the_middle_class_is_possible(exact: bool) -> None:
+    T = f64([[0.0, 1.0, 0.0]] * 3)
+    assert (corrupt(balanced(3, 10_000), T, generator=seeded(6), exact=exact) == 1).all()
+
+
+def test_wrong_rate_of_sym_inclusive() -> None:
+    clean = balanced(10, 1000)
+    T = transition_matrix("sym_inclusive", 10, 0.5)
+    wrong = corrupt(clean, T, generator=seeded(7), exact=True) != clean
+    assert wrong.sum() == 4500  # 0.5 * 9/10, not 0.5
+    wrong = corrupt(clean, T, generator=seeded(7)) != clean
+    assert abs(int(wrong.sum()) - 4500) <= 4 * math.sqrt(10_000 * 0.45 * 0.55)
+
+
+def test_cat_dog_swap_has_no_double_flips() -> None:
+    # Corrupting class after class in place would send some cats to dog and back again: 24 % wrong instead of 40 %.
+    clean = balanced(10, 500)
+    T = transition_matrix("asym", 10, 0.4, mapping=CIFAR10_MAP)
+    counts = pair_counts(clean, corrupt(clean, T, generator=seeded(8), exact=True), 10)
+    assert torch.equal(counts, (500 * T).round().long())
+    assert counts[3, 5] == counts[5, 3] == 200
+    assert counts[3, 3] == counts[5, 5] == 300
+    drawn = pair_counts(clean, corrupt(clean, T, generator=seeded(8)), 10)
+    assert all(abs(int(drawn[i, j]) - 200) <= 4 * math.sqrt(500 * 0.24) for i, j in [(3, 5), (5, 3)])
+
+
+def test_exact_rounds_by_largest_remainder() -> None:
+    # Ten labels of class 0 expect 5.7, 2.6, 1.7: floors 5, 2, 1, and the two left over go to the two .7.
+    # Seven of class 1 expect 0.7, 5.6, 0.7; floors 0, 5, 0 leave two, again to the .7. Class 2 has one label.
+    T = f64([[0.57, 0.26, 0.17], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5]])
+    clean = torch.tensor([0, 1, 0, 0, 1, 1, 2, 0, 0, 1, 0, 1, 0, 0, 1, 0, 1, 0])
+    for seed in range(5):
+        counts = pair_counts(clean, corrupt(clean, T, generator=seeded(seed), exact=True), 3)
+        assert counts.tolist() == [[6, 2, 2], [1, 5, 1], [0, 0, 1]]
+
+
+@few
+@given(st.integers(2, 12), st.integers(1, 300), st.integers(0, 10**6))
+def test_exact_counts(classes: int, n: int, seed: int) -> None:
+    T = random_transition(classes, seed)
+    clean = torch.randint(0, classes, (n,), generator=seeded(seed + 1))
+    counts = pair_counts(clean, corrupt(clean, T, generator=seeded(seed), exact=True), classes)
+    totals = torch.bincount(clean, minlength=classes)
+    assert torch.equal(counts.sum(1), totals)
+    over = counts - totals[:, None] * T
+    assert over.abs().max() < 1 + 1e-9
+    assert (counts[T == 0] == 0).all()
+    # Largest remainder: no cell rounded up had a smaller remainder than a cell rounded down.
+    assert (over.amax(1) - over.amin(1)).max() <= 1 + 1e-9
+
+
+def test_exact_flips_every_position_equally_often() -> None:
+    clean, draws = torch.tensor([0] * 20 + [1] * 5), 600
+    T = transition_matrix("sym", 3, 0.4)
+    observed = torch.stack([corrupt(clean, T, generator=seeded(s), exact=True) for s in range(draws)])
+    flipped = (observed != clean).sum(0).double()
+    assert ((flipped - 0.4 * draws).abs() <= 4.5 * math.sqrt(draws * 0.24)).all()
+    # And both wrong classes everywhere: 4 of the 20 zeros become class 2 in every draw.
+    twos = (observed[:, :20] == 2).sum(0).double()
+    assert ((twos - 0.2 * draws).abs() <= 4.5 * math.sqrt(draws * 0.16)).all()
+
+
+def test_exact_draws_every_subset_equally_often() -> None:
+    # Two of four labels flip: six subsets. A rotated or strided pattern would reach only some of them.
+    clean, draws = torch.zeros(4, dtype=torch.int64), 1200
+    T, generator = transition_matrix("sym", 2, 0.5), seeded(14)
+    subsets = Counter(tuple(corrupt(clean, T, generator=generator, exact=True).tolist()) for _ in range(draws))
+    assert len(subsets) == 6
+    assert all(abs(count - draws / 6) <= 4 * math.sqrt(draws * 5 / 36) for count in subsets.values())
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_result_follows_the_generator_only(exact: bool) -> None:
+    clean = balanced(5, 100)
+    T = transition_matrix("sym", 5, 0.5)
+    torch.manual_seed(0)
+    first = corrupt(clean, T, generator=seeded(9), exact=exact)
+    torch.manual_seed(1)
+    assert torch.equal(first, corrupt(clean, T, generator=seeded(9), exact=exact))
+    assert not torch.equal(first, corrupt(clean, T, generator=seeded(10), exact=exact))
+    # One generator moves on from call to call.
+    generator = seeded(9)
+    draws = [corrupt(clean, T, generator=generator, exact=exact) for _ in range(2)]
+    assert torch.equal(draws[0], first)
+    assert not torch.equal(draws[0], draws[1])
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_without_a_generator(exact: bool) -> None:
+    clean = balanced(5, 100)
+    observed = corrupt(clean, transition_matrix("sym", 5, 1.0), exact=exact)
+    assert observed.shape == clean.shape
+    assert (observed != clean).all()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_inputs_are_left_alone(exact: bool) -> None:
+    clean, T = balanced(6, 40), transition_matrix("sym", 6, 0.8)
+    labels, matrix = clean.clone(), T.clone()
+    observed = corrupt(clean, T, generator=seeded(11), exact=exact)
+    assert observed.dtype == torch.int64
+    assert observed.shape == clean.shape
+    assert torch.equal(clean, labels)
+    assert torch.equal(T, matrix)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_classes_without_samples(exact: bool) -> None:
+    clean = torch.full((1000,), 2)
+    observed = corrupt(clean, transition_matrix("pairflip", 5, 0.3), generator=seeded(12), exact=exact)
+    assert set(observed.tolist()) == {2, 3}
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("bad", [-1, 5, 1000])
+@pytest.mark.parametrize("row", [0, 37, 49])
+def test_label_outside_the_classes_names_the_row(row: int, bad: int, exact: bool) -> None:
+    clean = balanced(5, 10)
+    clean[row] = bad
+    with pytest.raises(ValueError, match=rf"\b{row}\b"):
+        corrupt(clean, transition_matrix("sym", 5, 0.2), exact=exact)
+
+
+def test_corrupt_refuses_rows_that_do_not_sum_to_one() -> None:
+    with pytest.raises(ValueError, match=r"\bT\b"):
+        corrupt(torch.tensor([0, 1]), f64([[0.5, 0.4], [0.0, 1.0]]))
+
+
+# --- empirical_transition ---------------------------------------------------------------------------------------------
+
+
+def test_empirical_by_hand() -> None:
+    clean = torch.tensor([0, 0, 0, 0, 1, 1, 3])
+    observed = torch.tensor([0, 1, 1, 3, 1, 0, 2])
+    got = empirical_transition(clean, observed, 4)
+    assert got.dtype == torch.float64
+    # Nothing is of class 2: its row says that the label stays.
+    expected = f64([[0.25, 0.5, 0.0, 0.25], [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    assert torch.equal(got, expected)
+
+
+def test_empirical_of_nothing_is_the_identity() -> None:
+    nothing = torch.tensor([], dtype=torch.int64)
+    assert torch.equal(empirical_transition(nothing, nothing, 3), torch.eye(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", ["sym", "sym_inclusive", "pairflip"])
+def test_empirical_undoes_an_exact_corruption(kind: str) -> None:
+    T = transition_matrix(kind, 5, 0.4)
+    clean = balanced(5, 100)  # T * 100 is whole in every cell
+    observed = corrupt(clean, T, generator=seeded(13), exact=True)
+    torch.testing.assert_close(empirical_transition(clean, observed, 5), T, rtol=0, atol=1e-12)
+
+
+@few
+@given(st.integers(2, 9), st.integers(0, 60), st.integers(0, 10**6))
+def test_empirical_is_a_transition_matrix(classes: int, n: int, seed: int) -> None:
+    clean, observed = torch.randint(0, classes, (2, n), generator=seeded(seed))
+    T = empirical_transition(clean, observed, classes)
+    assert torch.equal(check_transition_matrix(T, classes), T)
+    counts = pair_counts(clean, observed, classes)
+    for i in range(classes):
+        total = int(counts[i].sum())
+        expected = [int(c) / total for c in counts[i]] if total else [float(i == j) for j in range(classes)]
+        assert T[i].tolist() == pytest.approx(expected, abs=1e-12)

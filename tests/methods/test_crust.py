@@ -1,0 +1,304 @@
+"""CRUST: selection against a direct restatement, and what it does to noise on real digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from noisylabels_pl import Crust, indexed
+from noisylabels_pl.callbacks import History, LabelQuality
+from noisylabels_pl.data import Batch, Digits, Scores
+
+Make = Callable[..., Any]
+
+
+def scores(samples: int = 120, classes: int = 4) -> Scores:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(classes, (samples,), generator=generator)
+    logits = torch.randn(samples, classes, generator=generator) + 2 * F.one_hot(targets, classes)
+    return Scores(logits, targets)
+
+
+def select(callback: Crust, given: Scores, epoch: int = 10, module: Any = None) -> Any:
+    return callback.select(module, given, epoch)
+
+
+@pytest.mark.parametrize("partition", ["predicted", "observed"])
+def test_centrality_keeps_half_of_each_class_nearest_to_all_of_it(partition: str) -> None:
+    given = scores()
+    selection = select(Crust(partition=partition, partner="none"), given)
+    groups = given.logits.argmax(1) if partition == "predicted" else given.targets
+    gradients = given.logits.softmax(1) - F.one_hot(given.targets, 4)
+    expected: list[int] = []
+    for label in range(4):
+        members = (groups == label).nonzero().squeeze(1)
+        distance = torch.stack([(gradients[members] - gradients[i]).norm(dim=1).mean() for i in members])
+        expected += members[distance.argsort(stable=True)[: len(members) // 2]].tolist()
+    assert sorted(selection.indices.tolist()) == sorted(expected)
+    assert selection.weights is None
+    assert selection.partners is None
+
+
+def test_cluster_weights_and_partners() -> None:
+    given = scores()
+    selection = select(Crust(selector="facility_location", weights="cluster", partner="cluster"), given)
+    assert selection.weights.mean() == pytest.approx(1)
+    sizes = selection.weights / selection.weights.min()
+    alone = selection.partners == selection.indices
+    # A medoid that is its own partner is alone in its cluster, and the smallest clusters have one member.
+    assert torch.equal(alone, torch.isclose(sizes, torch.ones(())))
+    predicted = given.logits.argmax(1)
+    assert torch.equal(predicted[selection.indices], predicted[selection.partners])
+    assert not torch.isin(selection.partners[~alone], selection.indices).any()
+
+
+def test_same_label_partners_come_from_the_whole_set() -> None:
+    given = scores()
+    selection = select(Crust(partition="observed", partner="same_label"), given)
+    assert torch.equal(given.targets[selection.partners], given.targets[selection.indices])
+    assert not torch.isin(selection.partners, selection.indices).all()
+
+
+def test_selection_follows_from_seed_and_epoch() -> None:
+    given = scores()
+    torch.manual_seed(1)
+    first, again = select(Crust(seed=3), given), select(Crust(seed=3), given)
+    other_epoch, other_seed = select(Crust(seed=3), given, epoch=11), select(Crust(seed=4), given)
+    for a, b in zip(vars(first).values(), vars(again).values(), strict=True):
+        assert a is b is None or torch.equal(a, b)
+    for other in (other_epoch, other_seed):
+        assert torch.equal(first.indices, other.indices)
+        assert not torch.equal(first.partners, other.partners)
+        assert not torch.equal(first.lam, other.lam)
+
+
+def test_mixing_coefficients_follow_beta() -> None:
+    given = scores(4000)
+    lam = select(Crust(mixup_alpha=2.0, mixup_beta=6.0), given).lam
+    assert lam.mean() == pytest.approx(2 / 8, abs=0.01)
+    assert lam.var() == pytest.approx(2 * 6 / (8**2 * 9), abs=0.003)
+
+
+def test_no_mixing_before_its_epoch() -> None:
+    given = scores()
+    assert select(Crust(mixup_start_epoch=11), given, epoch=10).partners is None
+    assert select(Crust(mixup_start_epoch=11), given, epoch=11).partners is not None
+
+
+def test_classes_that_are_empty_or_too_small_are_left_out() -> None:
+    logits = torch.zeros(9, 4)
+    logits[:8, 0] = 1  # class 0 has eight members, class 3 one, classes 1 and 2 none
+    logits[8, 3] = 1
+    given = Scores(logits + 0.01 * torch.rand(9, 4, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 4)
+    for selector in ("centrality", "facility_location"):
+        selection = select(Crust(fraction=0.5, selector=selector, weights="cluster"), given)
+        assert len(selection.indices) == 4
+        assert (selection.indices < 8).all()
+    assert len(select(Crust(fraction=1.0), given).indices) == 9
+    with pytest.raises(ValueError, match=r"fraction=0.1 of 9 samples keeps none in any class; raise it"):
+        select(Crust(fraction=0.1), given)
+
+
+def test_budget_is_not_lost_to_rounding() -> None:
+    given = Scores(torch.eye(2).repeat_interleave(100, 0), torch.zeros(200, dtype=torch.int64))
+    assert len(select(Crust(fraction=0.29), given).indices) == 2 * 29
+
+
+def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
+    given = scores()
+    module = nn.ModuleDict({"body": nn.Linear(7, 5), "head": nn.Linear(5, 4, bias=False)})
+    # With W = I, (p - y) W is p - y; a projection to one coordinate selects differently.
+    module["head"].weight = nn.Parameter(torch.eye(4))
+    plain = select(Crust(), given)
+    assert torch.equal(select(Crust(embedding="head"), given, module=module).indices, plain.indices)
+    module["head"].weight = nn.Parameter(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))
+    assert not torch.equal(select(Crust(embedding="head", head="head"), given, module=module).indices, plain.indices)
+    with pytest.raises(TypeError, match="head='net.fc'"):
+        select(Crust(embedding="head"), given, module=nn.Conv2d(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fraction": 0.0}, r"fraction must lie in \(0, 1\], got 0.0"),
+        ({"fraction": 1.5}, r"got 1.5"),
+        ({"selector": "greedy"}, "selector must be one of centrality, facility_location, got 'greedy'"),
+        ({"partition": "true"}, "partition must be one of predicted, observed"),
+        ({"embedding": "loss"}, "embedding must be one of"),
+        ({"weights": "radius"}, "weights must be one of"),
+        ({"partner": "random"}, "partner must be one of"),
+        ({"mixup_scope": "epoch"}, "mixup_scope must be one of"),
+        ({"mixup_alpha": 0.0}, "must be positive, got 0.0 and 1.0"),
+    ],
+)
+def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Crust(**options)
+
+
+class Tutorial(L.LightningModule):
+    """As in Lightning's tutorials: knows nothing of this library."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = F.cross_entropy(self(x), y)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("val_acc", (self(x).argmax(1) == y).float().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+class WithCriterion(Tutorial):
+    def __init__(self) -> None:
+        super().__init__()
+        self.criterion = nn.CrossEntropyLoss()
+        self.losses: list[tuple[Batch, Tensor]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = self.criterion(self(x), y)
+        with torch.no_grad():
+            self.losses.append((batch, loss.detach(), F.cross_entropy(self(x), y)))
+        return loss
+
+
+def foreign_loader(datamodule: Digits) -> DataLoader[Any]:
+    rows = datamodule.train_indices
+    x = (datamodule.arrays.x_train[rows].float() - 4.88) / 6.02
+    return DataLoader(TensorDataset(x, datamodule.labels.observed[rows]), batch_size=32, shuffle=True)
+
+
+def test_one_callback_in_a_foreign_project(digits: Make, make_trainer: Make) -> None:
+    datamodule = digits(train_size=1000)
+    module, callback, history = WithCriterion(), Crust(), History()
+    quality = LabelQuality(datamodule.clean_targets, datamodule.labels.observed[datamodule.train_indices])
+    loader = foreign_loader(datamodule)
+    make_trainer(callback, quality, history, max_epochs=15).fit(module, indexed(loader))
+    pool = float(quality.is_clean.double().mean())
+    precision = [value for value in history.column("selection/precision") if value is not None]
+    assert len(precision) == 10
+    assert precision[-1] > 0.9 > pool
+    assert history.rows[-1]["selection/size"] == pytest.approx(len(loader.dataset) / 2, abs=10)
+    assert 0.5 < history.rows[-1]["selection/overlap"] <= 1
+    assert history.rows[-1]["selection/scoring_s"] > 0
+    assert history.rows[-1]["selection/selecting_s"] > 0
+
+
+def test_what_the_foreign_step_sees_and_returns(digits: Make, make_trainer: Make) -> None:
+    datamodule = digits()
+    module, callback = WithCriterion(), Crust(warmup_epochs=1, weights="cluster")
+    loader = foreign_loader(datamodule)
+    x, y = loader.dataset.tensors
+    make_trainer(callback, max_epochs=2).fit(module, indexed(loader))
+    mixed = [entry for entry in module.losses if entry[0].partner is not None]
+    assert 0 < len(mixed) < len(module.losses)
+    selection = callback.selection
+    lam, partner = torch.ones(len(y)), torch.arange(len(y))
+    lam[selection.indices], partner[selection.indices] = selection.lam, selection.partners
+    lam[partner == torch.arange(len(y))] = 1
+    for batch, _, _ in mixed:
+        index = batch.index
+        share = lam[index].view(-1, 1, 1, 1)
+        torch.testing.assert_close(batch.x, share * x[index] + (1 - share) * x[partner[index]])
+        assert torch.equal(batch.y, y[index])  # the user's metrics go on working
+    plain = [entry for entry in module.losses if entry[0].partner is None]
+    for _, loss, own in plain:  # before the first selection the module's own loss
+        torch.testing.assert_close(loss, own)
+
+
+def test_the_loss_is_the_weighted_loss_of_the_mixed_labels(digits: Make, make_trainer: Make) -> None:
+    class Soft(WithCriterion):
+        """Recomputes the loss from soft labels."""
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            logits = self(batch.x)
+            loss = self.criterion(logits, batch.y)
+            if batch.partner is not None:
+                alone = batch.partner.index == batch.index
+                share = callback.of_batch("lam", batch).masked_fill(alone, 1).unsqueeze(1)
+                soft = share * F.one_hot(batch.y, 10) + (1 - share) * F.one_hot(batch.partner.y, 10)
+                weights = callback.of_batch("weights", batch)
+                checked.append((loss, -(weights * (soft * logits.log_softmax(1)).sum(1)).mean()))
+            return loss
+
+    checked: list[tuple[Tensor, Tensor]] = []
+    callback = Crust(warmup_epochs=0, selector="facility_location", weights="cluster")
+    make_trainer(callback, max_epochs=2).fit(Soft(), indexed(foreign_loader(digits())))
+    assert len(checked) > 4
+    for loss, expected in checked:
+        torch.testing.assert_close(loss, expected)
+
+
+def test_a_module_with_a_functional_loss(digits: Make, make_trainer: Make) -> None:
+    loader = indexed(foreign_loader(digits()))
+    make_trainer(Crust(warmup_epochs=1, partner="none"), max_epochs=2).fit(Tutorial(), loader)
+    with pytest.raises(TypeError, match=r"partner='none'"):
+        make_trainer(Crust(warmup_epochs=1), max_epochs=2).fit(Tutorial(), loader)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"selector": "facility_location", "weights": "cluster", "warmup_epochs": 0},
+        {
+            "partition": "observed",
+            "embedding": "head",
+            "train_mode": True,
+            "partner": "same_label",
+            "mixup_beta": 0.1,
+            "mixup_scope": "batch",
+            "mixup_start_epoch": 6,
+        },
+    ],
+    ids=["crust", "crust_paper", "crust_released"],
+)
+def test_garbage_for_clean_labels_changes_nothing(
+    digits: Make, classifier: Make, make_trainer: Make, options: dict[str, Any]
+) -> None:
+    states = []
+    for garbage in (False, True):
+        datamodule, module = digits(), classifier()
+        if garbage:
+            datamodule.clean_targets = torch.zeros_like(datamodule.clean_targets)
+        quality = LabelQuality(datamodule.clean_targets, datamodule.labels.observed[datamodule.train_indices])
+        make_trainer(Crust(**options), quality, max_epochs=8).fit(module, datamodule=datamodule)
+        states.append(module.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_a_diverged_network_is_named(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    module = classifier()
+    module.net[1].weight.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite; the network that made it may have diverged"):
+        make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(module, datamodule=digits())
+
+
+@pytest.mark.gpu
+def test_on_cuda(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    history = History()
+    datamodule = digits(train_size=1000)
+    quality = LabelQuality(datamodule.clean_targets, datamodule.labels.observed[datamodule.train_indices])
+    trainer = make_trainer(Crust(weights="cluster"), quality, history, max_epochs=15, accelerator="gpu", devices=1)
+    trainer.fit(classifier(), datamodule=datamodule)
+    assert history.rows[-1]["selection/precision"] > 0.9

@@ -1,0 +1,48 @@
+"""Shapes and sizes of the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from noisylabels_pl.nets import mlp, resnet32_cifar, small_cnn
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "classes", "parameters"),
+    [
+        (mlp, (1, 8, 8), 10, 64 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10),
+        (mlp, (7,), 3, 7 * 512 + 512 + 512 * 512 + 512 + 512 * 3 + 3),
+        # He et al. 2016, table 6, and CRUST's code: 0.46 M.
+        (resnet32_cifar, (3, 32, 32), 10, 464_154),
+        (resnet32_cifar, (1, 28, 28), 10, 464_154 - 2 * 9 * 16),
+        (small_cnn, (3, 32, 32), 10, 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 10 + 10),
+        (small_cnn, (1, 8, 8), 10, 9 * (32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 10 + 10),
+    ],
+)
+def test_size_follows_from_the_data(
+    net: Callable[..., nn.Module], shape: tuple[int, ...], classes: int, parameters: int
+) -> None:
+    model = net(shape, classes)
+    assert model(torch.rand(2, *shape)).shape == (2, classes)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_resnet_blocks_keep_half_of_the_pixels_and_pad_channels() -> None:
+    block: Any = resnet32_cifar((3, 32, 32), 10)[6]
+    nn.init.zeros_(block.bn2.weight)  # leaves the shortcut
+    x = torch.rand(1, 16, 8, 8)
+    out = block(x)
+    assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
+    assert not out[:, :8].any()
+    assert not out[:, 24:].any()
+
+
+@pytest.mark.parametrize("net", [small_cnn, resnet32_cifar])
+def test_features_are_no_images(net: Callable[..., nn.Module]) -> None:
+    with pytest.raises(ValueError, match=rf"net={net.__name__} needs images \(C, H, W\).*\(64,\); net=mlp"):
+        net((64,), 10)
