@@ -47,9 +47,7 @@ def test_without_validation_there_is_no_best() -> None:
     assert set(History().four_numbers().values()) == {None}
 
 
-def test_rows_and_file_survive_a_resume(
-    digits: Make, classifier: Make, make_trainer: Make, tmp_path: Path
-) -> None:
+def test_rows_and_file_survive_a_resume(digits: Make, classifier: Make, make_trainer: Make, tmp_path: Path) -> None:
     first, second = History(tmp_path / "metrics.csv"), History(tmp_path / "metrics.csv")
     checkpoint = ModelCheckpoint(tmp_path, "last")
     make_trainer(first, checkpoint, enable_checkpointing=True, max_epochs=2).fit(classifier(), datamodule=digits())

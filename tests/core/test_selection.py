@@ -71,7 +71,9 @@ def test_warm_up_trains_on_everything(digits: Make, classifier: Make, make_train
     assert [len(recorder.visited[epoch]) for epoch in range(3)] == [total, total, 30]
 
 
-def fit(digits: Make, classifier: Make, make_trainer: Make, folder: Path, **options: Any) -> tuple[Classifier, Recorder]:
+def fit(
+    digits: Make, classifier: Make, make_trainer: Make, folder: Path, **options: Any
+) -> tuple[Classifier, Recorder]:
     resume, when = options.pop("resume", None), options.pop("save_on_train_epoch_end", True)
     datamodule = digits(num_workers=options.pop("workers", 0))
     module, recorder = classifier(), Recorder()

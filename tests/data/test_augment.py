@@ -34,9 +34,7 @@ def images(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
     dtype=st.sampled_from([torch.uint8, torch.float32, torch.float64]),
     seed=st.integers(0, 10**6),
 )
-def test_equals_one_image_at_a_time(
-    shape: tuple[int, ...], padding: int, dtype: torch.dtype, seed: int
-) -> None:
+def test_equals_one_image_at_a_time(shape: tuple[int, ...], padding: int, dtype: torch.dtype, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.randint(0, 2 * padding + 1, (shape[0], 2), generator=generator)
     flips = torch.rand(shape[0], generator=generator) < 0.5
