@@ -21,8 +21,8 @@ class LabelQuality(L.Callback):
     Args:
         clean_targets: ``(n,)`` true labels in the order of the training set.
         observed_targets: ``(n,)`` labels that training sees.
-        max_samples: the shares of :class:`~noisylabels_pl.metrics.Memorisation` are measured on so many training samples
-            at most, always the same ones, drawn at random; their standard error is then below 1 %.
+        max_samples: the shares of :class:`~noisylabels_pl.metrics.Memorisation` are measured on so many training
+            samples at most, always the same ones, drawn at random; their standard error is about 1 % or less.
     """
 
     def __init__(self, clean_targets: Tensor, observed_targets: Tensor, *, max_samples: int = 5000) -> None:

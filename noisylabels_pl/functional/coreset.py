@@ -49,8 +49,8 @@ def facility_location(features: Tensor, k: int) -> Coreset:
         k: number of points to keep, ``1 <= k <= n``.
 
     Raises:
-        ValueError: ``features`` is not two-dimensional, floating point and finite, its distances overflow, or ``k`` is out
-            of range.
+        ValueError: ``features`` is not two-dimensional, floating point and finite, or ``k`` is out of range, or
+            distances overflow.
     """
     x = _checked(features, k)
     totals, d0 = _distance_totals(x)
@@ -84,8 +84,8 @@ def centrality(features: Tensor, k: int) -> Coreset:
         k: number of points to keep, ``1 <= k <= n``.
 
     Raises:
-        ValueError: ``features`` is not two-dimensional, floating point and finite, its distances overflow, or ``k`` is out
-            of range.
+        ValueError: ``features`` is not two-dimensional, floating point and finite, or ``k`` is out of range, or
+            distances overflow.
     """
     x = _checked(features, k)
     totals, d0 = _distance_totals(x)

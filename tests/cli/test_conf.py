@@ -80,9 +80,18 @@ VARIANTS = {
     "crust_released": ("centrality", "observed", "head", True, "uniform", "same_label", 1.0, 0.1, "batch", 6, 5),
 }
 KEYS = (
-    "selector partition embedding train_mode weights partner mixup_alpha mixup_beta mixup_scope mixup_start_epoch "
-    "warmup_epochs"
-).split()
+    "selector",
+    "partition",
+    "embedding",
+    "train_mode",
+    "weights",
+    "partner",
+    "mixup_alpha",
+    "mixup_beta",
+    "mixup_scope",
+    "mixup_start_epoch",
+    "warmup_epochs",
+)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -115,7 +124,7 @@ def test_your_own_data_is_not_corrupted_unless_you_say_so() -> None:
 
 
 def test_misspelt_keys_and_options_are_errors() -> None:
-    with pytest.raises(ConfigCompositionException, match="Could not override 'method.fractoin'"):
+    with pytest.raises(ConfigCompositionException, match=r"Could not override 'method\.fractoin'"):
         composed("method.fractoin=0.3")
     with pytest.raises(Exception, match="crusty"):
         composed("method=crusty")

@@ -120,7 +120,7 @@ def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
     assert torch.equal(select(Crust(embedding="head"), given, module=module).indices, plain.indices)
     module["head"].weight = nn.Parameter(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))
     assert not torch.equal(select(Crust(embedding="head", head="head"), given, module=module).indices, plain.indices)
-    with pytest.raises(TypeError, match="head='net.fc'"):
+    with pytest.raises(TypeError, match=r"head='net\.fc'"):
         select(Crust(embedding="head"), given, module=nn.Conv2d(1, 1, 1))
 
 

@@ -1,0 +1,93 @@
+"""The command line as people start it: in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+COMMAND = [sys.executable, "-m", "noisylabels_pl"]
+SMALL = ["trainer=cpu", "data.train_size=400", "data.val_fraction=0.2"]
+
+
+def run(folder: Path, *overrides: str, name: str = "run") -> dict[str, Any]:
+    command = [*COMMAND, *SMALL, *overrides, f"hydra.run.dir={name}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / name / "result.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(tmp_path: Path) -> None:
+    command = [*COMMAND, *SMALL, "trainer.max_epochs=300", "hydra.run.dir=run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 9:  # past the first selections
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    resume = shlex.split(errors.strip().splitlines()[-1])
+    assert resume[:3] == ["python", "-m", "noisylabels_pl"]
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    epochs = last["epoch"] + 3
+    resume = [sys.executable, *resume[1:], f"trainer.max_epochs={epochs}"]
+    subprocess.run([item for item in resume if item != "trainer.max_epochs=300"], cwd=tmp_path, check=True, timeout=120)
+    whole = run(tmp_path, f"trainer.max_epochs={epochs}", name="whole")
+    resumed = json.loads((tmp_path / "run" / "result.json").read_text())
+    for name in ("epoch", "step", "test/acc", "train/loss", "selection/size", "selection/overlap"):
+        assert resumed["history"][name] == whole["history"][name], name
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "run")[name]), name
+    assert len(metrics.read_text().splitlines()) == 1 + epochs
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """320 training samples: every epoch on all of them is whole batches, so DDP repeats none."""
+    one = run(tmp_path, "method=ce", "trainer.max_epochs=3", name="one")
+    two = run(tmp_path, "method=ce", "trainer.max_epochs=3", "trainer=ddp_cpu", name="two")
+    assert two["history"]["step"] == one["history"]["step"]
+    assert two["history"]["test/acc"] == pytest.approx(one["history"]["test/acc"], abs=0.005)
+    assert two["history"]["train/loss"] == pytest.approx(one["history"]["train/loss"], rel=1e-3)
+    for name, value in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_crust_on_two_processes(tmp_path: Path) -> None:
+    row = run(tmp_path, "trainer.max_epochs=8", "trainer=ddp_cpu")
+    assert row["history"]["selection/precision"][-1] > row["pool_precision"]
+    assert len([value for value in row["history"]["val/acc"] if value is not None]) == 8
+    assert row["history"]["selection/size"][-1] == pytest.approx(160, abs=5)
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    overrides = ["-m", *SMALL, "method=ce,crust_paper", "noise.rate=0.2,0.6", "trainer.max_epochs=1"]
+    subprocess.run([*COMMAND, *overrides, "hydra.sweep.dir=sweep"], cwd=tmp_path, check=True, timeout=120)
+    rows = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/result.json"))]
+    assert [row["name"] for row in rows] == [
+        f"{method} on digits, sym {rate}, seed 0" for method in ("ce", "crust_paper") for rate in (0.2, 0.6)
+    ]
+    # The methods of a sweep see the same labels.
+    assert rows[0]["noise"] == rows[2]["noise"] != rows[1]["noise"]
+
+
+def test_help_is_quick_and_lists_the_groups(tmp_path: Path) -> None:
+    done = subprocess.run([*COMMAND, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    for line in ("data: cifar10, digits, mnist, npz", "method: ce, crust, crust_paper, crust_released"):
+        assert line in done.stdout
