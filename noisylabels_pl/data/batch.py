@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 from torch.utils.data.distributed import DistributedSampler
@@ -50,9 +51,9 @@ class Batch:
         """A copy in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
         return self._map(lambda value: value.pin_memory())
 
-    def _map(self, function: Callable[[Any], Any]) -> Batch:
-        partner = None if self.partner is None else self.partner._map(function)
-        return Batch(function(self.x), function(self.y), function(self.index), partner)
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        x, y, index = (apply_to_collection(value, Tensor, function) for value in (self.x, self.y, self.index))
+        return Batch(x, y, index, None if self.partner is None else self.partner._map(function))
 
 
 class IndexedDataset(Dataset[Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -145,7 +146,7 @@ def test_ranks_cover_everything_once_without_padding(n: int, world: int, shuffle
     sampler = over(n, shuffle=shuffle, pad=False)
     visited = on_ranks(sampler, world)
     assert interleave(visited) == list(sampler)
-    assert sorted(sum(visited, [])) == list(range(n))
+    assert sorted(chain.from_iterable(visited)) == list(range(n))
 
 
 @pytest.mark.parametrize("pad", [True, False])
