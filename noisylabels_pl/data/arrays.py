@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,11 +50,37 @@ class Arrays:
         return len(self.class_names)
 
     def digest(self) -> str:
-        """SHA-256 of the samples and the labels."""
+        """SHA-256 of the samples and the labels, with their shapes and types."""
         hasher = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            hasher.update(array.contiguous().numpy().tobytes())
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test, self.y_train_clean):
+            if array is not None:
+                hasher.update(f"{tuple(array.shape)} {array.dtype}".encode())
+                hasher.update(array.contiguous().numpy().tobytes())
         return hasher.hexdigest()
+
+
+def load_npz(path: Path, option: str) -> dict[str, Array]:
+    """All arrays of an npz file.
+
+    Args:
+        path: the file.
+        option: the setting that names it, for the messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an npz file of numbers.
+    """
+    if not path.is_file():
+        hint = "; data=digits needs none" if option.startswith("data.") else ""
+        raise FileNotFoundError(f"{option}: there is no file {path.resolve()}{hint}")
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise ValueError("it holds a single array")
+        with stored as file:
+            return {name: file[name] for name in file}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{option}: {path} is not a readable npz file of numbers") from error
 
 
 def check_features(name: str, x: Array) -> Tensor:
@@ -65,14 +94,18 @@ def check_features(name: str, x: Array) -> Tensor:
             f"{name} has shape {x.shape} and type {x.dtype}; it must be numeric: features (n, d) or images (n, H, W), "
             "(n, H, W, channels) or (n, channels, H, W)"
         )
+    if not x.size:
+        raise ValueError(f"{name} has no {'features' if len(x) else 'samples'}: its shape is {x.shape}")
     if x.dtype != np.uint8:
-        finite = np.isfinite(x.reshape(len(x), -1))
+        with np.errstate(over="ignore"):
+            single = x.astype(np.float32)
+        finite = np.isfinite(single)
         if not finite.all():
-            row, column = np.argwhere(~finite)[0]
+            place = np.argwhere(~finite)[0]
             raise ValueError(
-                f"{name}[{row}] holds {x.reshape(len(x), -1)[row, column]}; remove the row or fill the value in"
+                f"{name}[{place[0]}] holds {x[tuple(place)]}, not a finite float32; remove the row or fill the value in"
             )
-        x = x.astype(np.float32)
+        x = single
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
@@ -95,7 +128,8 @@ def check_labels(name: str, y: Array, rows: int, num_classes: int) -> Tensor:
         raise ValueError(f"{name} has type {y.dtype}{example}; labels must be integers: convert with .astype('int64')")
     wrong = np.flatnonzero((y < 0) | (y >= num_classes))
     if len(wrong):
-        raise ValueError(f"{name}[{wrong[0]}] is {y[wrong[0]]}; labels must lie in 0..{num_classes - 1}")
+        allowed = f"lie in 0..{num_classes - 1}" if num_classes > 0 else "be numbered from 0"
+        raise ValueError(f"{name}[{wrong[0]}] is {y[wrong[0]]}; labels must {allowed}")
     return torch.from_numpy(y.astype(np.int64))
 
 
@@ -103,10 +137,11 @@ def check_classes(name: str, y: Tensor, num_classes: int) -> None:
     """Raises ``ValueError`` if there are fewer than two classes, fewer samples than classes, or an empty class."""
     if num_classes < 2:
         raise ValueError(f"{name} has {num_classes} class; classification needs at least 2")
+    largest = f"the largest label is {name}[{int(y.argmax())}] = {int(y.max())}" if len(y) else "it is empty"
     if len(y) < num_classes:
-        raise ValueError(f"{name} has {len(y)} samples, fewer than the {num_classes} classes")
+        raise ValueError(f"{name} has {len(y)} samples, fewer than the {num_classes} classes; {largest}")
     empty = (torch.bincount(y, minlength=num_classes) == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(
-            f"{name} has no sample of class {empty[0]}; number the classes 0..{num_classes - 1} without gaps"
+            f"{name} has no sample of class {empty[0]}; number the classes 0..{num_classes - 1} without gaps; {largest}"
         )

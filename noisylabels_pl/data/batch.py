@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -14,6 +15,17 @@ from torch.utils.data.distributed import DistributedSampler
 from noisylabels_pl.data.sampler import SelectionSampler
 
 
+@runtime_checkable
+class _Movable(Protocol):
+    def to(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@runtime_checkable
+class _Pinnable(Protocol):
+    def pin_memory(self) -> Any: ...
+
+
+@dataclass(eq=False)
 class Batch:
     """A mutable batch that unpacks as ``(x, y)`` and also knows ``index``.
 
@@ -27,11 +39,11 @@ class Batch:
         partner: a second batch, aligned with this one, when the sampler asked for pairs.
     """
 
-    def __init__(self, x: Any, y: Any, index: Tensor, partner: Batch | None = None) -> None:
-        self.x = x
-        self.y = y
-        self.index = index
-        self.partner = partner
+    # A dataclass, so that Lightning's precision plugins find the tensors.
+    x: Any
+    y: Any
+    index: Tensor
+    partner: Batch | None = None
 
     def __iter__(self) -> Iterator[Any]:
         yield self.x
@@ -45,15 +57,15 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """A copy on another device; Lightning moves batches by this method."""
-        return self._map(lambda value: value.to(*args, **kwargs))
+        return self._map(_Movable, lambda value: value.to(*args, **kwargs))
 
     def pin_memory(self, device: str | None = None) -> Batch:
         """A copy in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
-        return self._map(lambda value: value.pin_memory())
+        return self._map(_Pinnable, lambda value: value.pin_memory())
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        x, y, index = (apply_to_collection(value, Tensor, function) for value in (self.x, self.y, self.index))
-        return Batch(x, y, index, None if self.partner is None else self.partner._map(function))
+    def _map(self, kind: type, function: Callable[[Any], Any]) -> Batch:
+        x, y, index = (apply_to_collection(value, kind, function) for value in (self.x, self.y, self.index))
+        return Batch(x, y, index, None if self.partner is None else self.partner._map(kind, function))
 
 
 class IndexedDataset(Dataset[Any]):
@@ -85,7 +97,7 @@ class IndexedDataset(Dataset[Any]):
         pair = self.collate_fn(samples)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(
-                f"indexed() needs batches of (x, y), the dataset and its collate_fn give {type(pair).__name__}; "
+                f"indexed() needs batches of (x, y), the dataset and its collate_fn give {_describe(pair)}; "
                 "return (x, y) and put several inputs into one tuple x"
             )
         return Batch(pair[0], pair[1], torch.tensor(indices))
@@ -104,16 +116,25 @@ def indexed(loader: DataLoader[Any], *, seed: int = 0) -> DataLoader[Any]:
     """
     if not isinstance(loader, DataLoader):
         raise TypeError(f"indexed() takes a torch DataLoader, got {type(loader).__name__}")
+    if isinstance(loader.dataset, IndexedDataset):
+        return loader
     if loader.batch_size is None or isinstance(loader.dataset, IterableDataset):
         raise TypeError(
             "indexed() needs a map-style dataset and a loader with batch_size: samples of an iterable dataset, or of a "
             "batch_sampler of your own, have no fixed position"
         )
-    sampler = loader.sampler
-    if isinstance(sampler, (RandomSampler, SequentialSampler, DistributedSampler)):
-        shuffle = sampler.shuffle if isinstance(sampler, DistributedSampler) else isinstance(sampler, RandomSampler)
+    sampler: Any = loader.sampler
+    if _visits_all_once(sampler):
+        shuffle = type(sampler) is RandomSampler or getattr(sampler, "shuffle", False)
         sampler = SelectionSampler(loader.dataset, shuffle=shuffle, seed=seed)
     return like(loader, IndexedDataset(loader.dataset, loader.collate_fn), sampler, drop_last=loader.drop_last)
+
+
+def _visits_all_once(sampler: Any) -> bool:
+    """Whether it is one of torch's samplers that visit every sample once, which need not be kept."""
+    if type(sampler) is RandomSampler:
+        return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
+    return type(sampler) in (SequentialSampler, DistributedSampler)
 
 
 def like(loader: DataLoader[Any], dataset: IndexedDataset, sampler: Any, *, drop_last: bool) -> DataLoader[Any]:
@@ -133,6 +154,11 @@ def like(loader: DataLoader[Any], dataset: IndexedDataset, sampler: Any, *, drop
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
     )
+
+
+def _describe(batch: Any) -> str:
+    size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+    return f"a {type(batch).__name__}{size}"
 
 
 def _identity(batch: Any) -> Any:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.npz import read_npz
-from noisylabels_pl.data.vision_files import read_torchvision
+from noisylabels_pl.data.vision_files import missing_files, read_torchvision
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Patrini et al. 2017, section 5.
 ASYMMETRIC_MAP = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+FILES = [f"cifar-10-batches-py/{name}" for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")]
 
 
 class CIFAR10(NoisyDataModule):
@@ -30,30 +31,32 @@ class CIFAR10(NoisyDataModule):
 
     def __init__(self, root: str = "data", *, download: bool = False, **common: Any) -> None:
         super().__init__(**common)
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.download = download
 
     def load(self) -> Arrays:
-        x_train, y_train, x_test, y_test, origin = self._read()
-        return Arrays(
-            x_train=x_train,
-            y_train=y_train,
-            x_test=x_test,
-            y_test=y_test,
+        npz = self.root / "cifar10.npz"
+        if npz.is_file() and missing_files(self.root, FILES):
+            arrays = read_npz(npz, option="data.root", num_classes=len(CLASS_NAMES))
+            if arrays.x_train.shape[1:] != (3, 32, 32) or arrays.x_train.dtype != torch.uint8:
+                raise ValueError(
+                    f"data.root: {npz}: x_train must be (n, 32, 32, 3) uint8, got samples of shape "
+                    f"{tuple(arrays.x_train.shape[1:])} and type {arrays.x_train.dtype}; data=npz takes other images"
+                )
+        else:
+            arrays = self._read_batches()
+        return replace(
+            arrays,
             class_names=CLASS_NAMES,
             mean=255 * torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1),
             std=255 * torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1),
-            origin=origin,
             asymmetric_map=ASYMMETRIC_MAP,
         )
 
-    def _read(self) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
-        npz, batches = self.root / "cifar10.npz", self.root / "cifar-10-batches-py"
-        if npz.is_file() and not batches.is_dir():
-            arrays = read_npz(npz, num_classes=len(CLASS_NAMES))
-            return arrays.x_train, arrays.y_train, arrays.x_test, arrays.y_test, f"npz {npz}"
-        wanted = "cifar-10-batches-py/data_batch_1 and no cifar10.npz"
-        train, test = read_torchvision("CIFAR10", self.root, wanted, download=self.download)
-        images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test)]
-        labels = [torch.tensor(part.targets) for part in (train, test)]
-        return images[0], labels[0], images[1], labels[1], f"torchvision {batches}"
+    def _read_batches(self) -> Arrays:
+        alternative = " and no cifar10.npz"
+        parts = read_torchvision("CIFAR10", self.root, FILES, download=self.download, alternative=alternative)
+        x_train, x_test = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in parts)
+        y_train, y_test = (torch.tensor(part.targets) for part in parts)
+        origin = f"torchvision {self.root / 'cifar-10-batches-py'}"
+        return Arrays(x_train, y_train, x_test, y_test, CLASS_NAMES, torch.zeros(()), torch.ones(()), origin)

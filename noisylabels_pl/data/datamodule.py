@@ -62,6 +62,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             raise ValueError(f"data.batch_size must be at least 1, got {batch_size}")
         if train_size is not None and train_size < 1:
             raise ValueError(f"data.train_size must be at least 1, got {train_size}")
+        if crop_padding < 0:
+            raise ValueError(f"data.crop_padding must not be negative, got {crop_padding}")
         self.label_noise = noise or LabelNoise()
         self.batch_size = batch_size
         self.val_fraction = val_fraction
@@ -83,6 +85,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if self._is_set_up:
             return
         self.arrays = arrays = self.load()
+        if (self.crop_padding or self.flip) and arrays.x_train.ndim != 4:
+            raise ValueError("data.crop_padding and data.flip are for images; set them to 0 and false for features")
         self.labels: NoisyLabels = self.label_noise.apply(
             arrays.y_train, arrays.class_names, clean=arrays.y_train_clean, asymmetric_map=arrays.asymmetric_map
         )
@@ -92,6 +96,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             rows, _ = stratified_split(rows, self.labels.observed, self.train_size, rng)
         held_out = round(self.val_fraction * len(rows))
         self.val_indices, self.train_indices = stratified_split(rows, self.labels.observed[rows], held_out, rng)
+        if not len(self.train_indices):
+            raise ValueError(f"data.val_fraction={self.val_fraction} of {len(rows)} samples leaves none to train on")
         clean = self.labels.clean
         self.clean_targets: Tensor | None = None if clean is None else clean[self.train_indices]
         self._is_set_up = True
@@ -137,7 +143,9 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             self._prepare(batch.partner)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return (x.float() - self.arrays.mean.to(x.device)) / self.arrays.std.to(x.device)
+        normalised = (x.float() - self.arrays.mean.to(x.device)) / self.arrays.std.to(x.device)
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return normalised if module is None else normalised.to(module.dtype)  # 64-true, bf16-true
 
     def _augment(self, x: Tensor, index: Tensor, epoch: int) -> Tensor:
         if not self.crop_padding and not self.flip:

@@ -13,6 +13,7 @@ from noisylabels_pl.data.vision_files import read_torchvision
 
 # Patrini et al. 2017, section 5: the confusions of handwriting.
 ASYMMETRIC_MAP = {"7": "1", "2": "7", "3": "8", "5": "6", "6": "5"}
+FILES = [f"MNIST/raw/{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
 
 class MNIST(NoisyDataModule):
@@ -26,11 +27,11 @@ class MNIST(NoisyDataModule):
 
     def __init__(self, root: str = "data", *, download: bool = False, **common: Any) -> None:
         super().__init__(**common)
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.download = download
 
     def load(self) -> Arrays:
-        train, test = read_torchvision("MNIST", self.root, "MNIST/raw/train-images-idx3-ubyte", download=self.download)
+        train, test = read_torchvision("MNIST", self.root, FILES, download=self.download)
         return Arrays(
             x_train=train.data.unsqueeze(1),
             y_train=train.targets,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisylabels_pl.data.arrays import check_labels, load_npz
 from noisylabels_pl.functional import (
     check_choice,
     check_transition_matrix,
@@ -151,40 +152,44 @@ class LabelNoise:
         return transition_matrix("asym", len(class_names), self.rate, mapping=by_number)
 
     def _load(self, reference: Tensor, num_classes: int) -> NoisyLabels:
-        path = Path(str(self.path))
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"noise.path: there is no file {path.resolve()}; give the noise.npz of an earlier run"
-            )
-        with np.load(path) as file:
-            stored = {name: torch.from_numpy(file[name]) for name in ("observed", "clean", "T") if name in file}
-        observed, clean = stored.get("observed"), stored.get("clean")
-        if observed is None or observed.shape != reference.shape:
-            shape = None if observed is None else tuple(observed.shape)
-            raise ValueError(
-                f"noise.path: {path} holds labels of shape {shape}, the dataset has {tuple(reference.shape)}"
-            )
+        path = Path(str(self.path)).expanduser()
+        stored = load_npz(path, "noise.path")
+        if "observed" not in stored:
+            raise ValueError(f"noise.path: {path} has no array observed; give the noise.npz of an earlier run")
+        observed = check_labels(f"noise.path: {path}: observed", stored["observed"], len(reference), num_classes)
+        clean = None
+        if "clean" in stored:
+            clean = check_labels(f"noise.path: {path}: clean", stored["clean"], len(reference), num_classes)
         if clean is not None and not torch.equal(clean, reference):
             row = int((clean != reference).nonzero()[0, 0])
             raise ValueError(
                 f"noise.path: {path} was made for another dataset: true label {row} is {int(clean[row])} there and "
                 f"{int(reference[row])} here"
             )
-        return NoisyLabels(observed, clean, stored.get("T"), num_classes)
+        T = torch.from_numpy(stored["T"]) if "T" in stored else None
+        return NoisyLabels(observed, clean, T, num_classes)
 
 
-def _read_matrix(matrix: str | Sequence[Sequence[float]] | None) -> Tensor:
-    if not isinstance(matrix, str):
-        return torch.tensor([list(row) for row in matrix or []], dtype=torch.float64)
-    path = Path(matrix)
-    if not path.is_file():
-        raise FileNotFoundError(f"noise.matrix: there is no file {path.resolve()}")
-    return torch.from_numpy(np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2))
+def _read_matrix(matrix: Any) -> Tensor:
+    """Rows of numbers, or the path of a file with them."""
+    try:
+        if isinstance(matrix, (str, Path)):
+            path = Path(matrix).expanduser()
+            matrix = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
+        return torch.from_numpy(np.array(matrix, dtype=np.float64))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"noise.matrix: there is no file {path.resolve()}") from error
+    except (ValueError, TypeError, OSError, EOFError) as error:
+        raise ValueError(
+            f"noise.matrix must be rows of numbers, or a .npy or .csv file of them, got {matrix}"
+        ) from error
 
 
 def _class_number(name: str | int, class_names: Sequence[str]) -> int:
     if str(name) in class_names:
         return class_names.index(str(name))
+    if isinstance(name, int) and 0 <= name < len(class_names):
+        return name
     raise ValueError(f"noise.map names class {name!r}, but the classes are {', '.join(class_names)}")
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data.arrays import Arrays, check_classes, check_features, check_labels
+from noisylabels_pl.data.arrays import Arrays, check_classes, check_features, check_labels, load_npz
 from noisylabels_pl.data.datamodule import NoisyDataModule
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -40,7 +38,7 @@ class NpzData(NoisyDataModule):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.class_names = class_names
         self.asymmetric_map = asymmetric_map
 
@@ -56,25 +54,34 @@ class NpzData(NoisyDataModule):
 def read_npz(
     path: Path,
     *,
+    option: str = "data.path",
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     asymmetric_map: dict[str, str] | None = None,
 ) -> Arrays:
     """Read and check an npz file; the number of classes follows from the labels if it is not given.
 
+    Args:
+        path: the file.
+        option: the setting that names it, for the messages.
+        num_classes: ``C``.
+        class_names: see :class:`NpzData`.
+        asymmetric_map: see :class:`NpzData`.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: an array is missing or wrong; the message names it, the row and the value.
     """
-    stored = _load(path)
+    stored = load_npz(path, option)
+    missing = [name for name in REQUIRED if name not in stored]
+    if missing:
+        raise ValueError(f"{option}: {path} has no array {missing[0]}; it has {', '.join(stored) or 'none'}")
     x_train, x_test = (check_features(name, stored[name]) for name in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
             f"x_test has samples of shape {tuple(x_test.shape[1:])}, x_train of {tuple(x_train.shape[1:])}; "
             "they must be equal"
         )
-    if not len(x_train) or not len(x_test):
-        raise ValueError(f"{'x_test' if len(x_train) else 'x_train'} has no samples")
     if num_classes is None:
         labels = stored["y_train"]
         num_classes = int(labels.max()) + 1 if labels.size and labels.dtype.kind in "ui" else 0
@@ -94,20 +101,6 @@ def read_npz(
         asymmetric_map=dict(asymmetric_map or {}),
         y_train_clean=None if clean is None else check_labels("y_train_clean", clean, len(x_train), num_classes),
     )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"data.path: there is no file {path.resolve()}; data=digits needs none")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"data.path: {path} is not a readable npz file of numbers: {error}") from error
-    missing = [name for name in REQUIRED if name not in stored]
-    if missing:
-        raise ValueError(f"data.path: {path} has no array {missing[0]}; it has {', '.join(stored) or 'none'}")
-    return stored
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -61,8 +62,8 @@ class SelectionSampler(DistributedSampler[Any]):
         size = self._size()
         order = torch.arange(size)
         if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed + self.epoch)
-            order = torch.randperm(size, generator=generator)
+            # Not seed + epoch, which gives runs with neighbouring seeds the same orders.
+            order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(size))
         if self.pad:
             order = order[torch.arange(math.ceil(size / world) * world) % size]
         order = order[rank::world]

@@ -140,27 +140,18 @@ def test_lightning_finds_the_batch_size() -> None:
     assert extract_batch_size(with_partner()) == 3
 
 
-class Pinnable:
-    """Stands for a tensor, because page-locked memory needs a GPU."""
-
-    def __init__(self, pinned: bool = False) -> None:
-        self.pinned = pinned
-
-    def pin_memory(self) -> Pinnable:
-        return Pinnable(True)
-
-
-def test_pin_memory_copies_everything() -> None:
-    def batch(partner: Batch | None = None) -> Any:
-        parts: Any = [Pinnable() for _ in range(3)]
-        return Batch(*parts, partner)
-
-    original = batch(batch())
-    pinned: Any = original.pin_memory()
-    for part in (pinned, pinned.partner):
-        assert [value.pinned for value in (part.x, part.y, part.index)] == [True] * 3
-    assert not original.x.pinned
-    assert not original.partner.x.pinned
+def test_pin_memory_copies_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Page-locked memory needs a GPU; here a pinned tensor is one that is 1000 more.
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self, *_: self + 1000)
+    batch = with_partner()
+    pinned = batch.pin_memory()
+    assert isinstance(pinned, Batch)
+    assert pinned.partner is not None
+    assert batch.partner is not None
+    for copy, original in ((pinned, batch), (pinned.partner, batch.partner)):
+        for name in ("x", "y", "index"):
+            assert torch.equal(getattr(copy, name), getattr(original, name) + 1000)
+    assert batch.index.tolist() == [4, 0, 7]
 
 
 @pytest.mark.parametrize("kind", [tuple, list, dict])
@@ -171,6 +162,26 @@ def test_several_inputs_move_together(kind: type) -> None:
     values = list(moved.x.values()) if kind is dict else list(moved.x)
     assert [value.device.type for value in values] == ["meta", "meta"]
     assert isinstance(moved.x, kind)
+
+
+class Graph:
+    """An input that is no tensor but can be moved, as those of torch_geometric."""
+
+    def __init__(self, nodes: Tensor) -> None:
+        self.nodes = nodes
+
+    def to(self, *args: Any, **kwargs: Any) -> Graph:
+        return Graph(self.nodes.to(*args, **kwargs))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, torch.zeros(3))], ids=["alone", "beside a tensor"])
+def test_inputs_that_move_themselves(wrap: Callable[[Any], Any]) -> None:
+    pair = wrap(Graph(torch.ones(5, 2))), torch.arange(3)
+    plain, _ = move_data_to_device(pair, torch.device("meta"))
+    moved, _ = move_data_to_device(Batch(*pair, torch.arange(3)), torch.device("meta"))
+    for x in (plain, moved):
+        graph = x[0] if isinstance(x, tuple) else x
+        assert graph.nodes.device.type == "meta"
 
 
 # --- indexed() --------------------------------------------------------------------------------------------------------
