@@ -26,6 +26,7 @@ class History(L.Callback):
         self.path = path
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
+        self._evaluated = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A checkpoint from within an epoch may hold a row of it already.
@@ -33,6 +34,10 @@ class History(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = time.perf_counter()
+        self._evaluated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = {
@@ -40,7 +45,11 @@ class History(L.Callback):
             "step": trainer.global_step,
             "seconds": time.perf_counter() - self._start,
         }
-        self.rows.append(row | {name: float(value) for name, value in trainer.callback_metrics.items()})
+        for name, value in trainer.callback_metrics.items():
+            # Of an epoch without evaluation, as the last one under max_steps, Lightning still has the older numbers.
+            if self._evaluated or not name.startswith(("val/", "test/")):
+                row[name] = float(value)
+        self.rows.append(row)
         if self.path is not None and trainer.is_global_zero:
             with self.path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, self.columns())

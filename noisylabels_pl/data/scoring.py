@@ -85,7 +85,9 @@ def score(
         finally:
             for submodule, mode in modes.items():
                 submodule.training = mode
-    return Scores(trainer.strategy.reduce(logits, reduce_op="sum"), trainer.strategy.reduce(targets, reduce_op="sum"))
+    scores = Scores(*(trainer.strategy.reduce(table, reduce_op="sum") for table in (logits, targets)))
+    # Apple's GPUs have no float64, in which distances are summed.
+    return Scores(scores.logits.cpu(), scores.targets.cpu()) if module.device.type == "mps" else scores
 
 
 def _with_progress(trainer: L.Trainer, loader: DataLoader[Any]) -> Iterable[Any]:

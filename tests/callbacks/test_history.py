@@ -61,6 +61,18 @@ def test_rows_and_file_survive_a_resume(digits: Make, classifier: Make, make_tra
     assert [float(row["test/acc"]) for row in written] == second.column("test/acc")
 
 
+def test_an_epoch_that_was_not_evaluated_has_no_old_numbers(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    kept = History()
+    datamodule = digits()
+    steps = len(datamodule.train_dataloader())
+    make_trainer(kept, max_steps=2 * steps + 1, max_epochs=9).fit(classifier(), datamodule=datamodule)
+    accuracy = kept.column("test/acc")
+    assert len(accuracy) == 3
+    assert accuracy[2] is None
+    assert kept.rows[2]["train/loss"] > 0
+    assert kept.four_numbers()["last"] == accuracy[1]
+
+
 def test_label_quality_against_its_definition(digits: Make, classifier: Make, make_trainer: Make) -> None:
     datamodule, module, kept = digits(), classifier(), History()
     observed, clean = datamodule.labels.observed[datamodule.train_indices], datamodule.clean_targets

@@ -148,7 +148,7 @@ def test_wandb_offline(cli: Cli) -> None:
     [
         (
             ("data=cifar10",),
-            "there is no cifar-10-batches-py/data_batch_1 and no cifar10.npz\nunder data.root=data.*data=digits needs none",
+            "there is no cifar-10-batches-py/data_batch_1 and no cifar10.npz\nunder data.root=data.*data=digits",
         ),
         (("data=mnist", "data.root=here"), "MNIST/raw/train-images-idx3-ubyte\nunder data.root=here.*data=digits"),
         (("data=npz", "data.path=gone.npz"), "there is no file .*gone.npz"),
