@@ -52,6 +52,7 @@ class SelectionCallback(CriterionCallback):
         self._epoch = -1  # the epoch that the selection is for
         self._report: dict[str, float] = {}
         self._tables: dict[str, Tensor] = {}  # fields of the selection by position in the training set, on the device
+        self._sampler: SelectionSampler | None = None
         self._reload_every = 0
 
     @abstractmethod
@@ -75,13 +76,13 @@ class SelectionCallback(CriterionCallback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        self.selection, self._epoch, self._report = None, -1, {}  # of an earlier fit; a resume loads its own after this
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if self._epoch != trainer.current_epoch:
             self._update(trainer, pl_module, trainer.current_epoch)
-        sampler = self._sampler(trainer)
-        sampler.selection = self.selection
+        sampler = self._install(trainer)
         if self.selection is not None:
             # Lightning has already made an iterator, over all samples and in the order of epoch 0. Any epoch is past
             # -1 epochs since the last reload, so this one is discarded.
@@ -92,7 +93,7 @@ class SelectionCallback(CriterionCallback):
         _reload_every(trainer, self._reload_every)
         if self.selection is None:
             return
-        if self._sampler(trainer).selection is not self.selection:
+        if training_loader(trainer).sampler is not self._sampler:
             raise RuntimeError(
                 "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
                 "setup(), and return it"
@@ -104,8 +105,7 @@ class SelectionCallback(CriterionCallback):
         if trainer.should_stop or (trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epoch):
             return
         self._update(trainer, pl_module, epoch)
-        sampler = self._sampler(trainer)
-        sampler.selection = self.selection
+        self._install(trainer)
         if len(training_loader(trainer)) != trainer.num_training_batches:
             # Without a reload Lightning keeps the old number of batches: it then cuts a longer epoch short, and waits
             # in vain for the last batch of a shorter one before it validates.
@@ -147,14 +147,23 @@ class SelectionCallback(CriterionCallback):
             shared = torch.isin(selection.indices, previous.indices).double().mean()
             self._report["selection/overlap"] = float(shared)
 
-    def _sampler(self, trainer: L.Trainer) -> SelectionSampler:
+    def _install(self, trainer: L.Trainer) -> SelectionSampler:
+        """Hand the selection to the training loader's sampler."""
         sampler = training_loader(trainer).sampler
         if not isinstance(sampler, SelectionSampler):
             raise TypeError(
                 f"{type(self).__name__} chooses the samples, but the training loader has a {type(sampler).__name__}; "
                 "give the loader shuffle=True instead of a sampler"
             )
+        sampler.selection = self.selection
+        self._sampler = sampler
         return sampler
+
+    def _release(self) -> None:
+        super()._release()
+        if self._sampler is not None:
+            self._sampler.selection = None  # the loader may serve another fit
+        self._sampler = None
 
 
 def _reload_every(trainer: L.Trainer, epochs: int) -> None:

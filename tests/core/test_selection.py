@@ -173,6 +173,28 @@ def test_scoring_some_rows(digits: Make, classifier: Make, make_trainer: Make) -
     assert int((some.scores.logits != 0).any(1).sum()) == 3
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_loader_is_whole_again_after_a_fit(digits: Make, classifier: Make, make_trainer: Make, fails: bool) -> None:
+    class Stop(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            if fails:
+                raise KeyError("stopped")
+
+    datamodule, callback = digits(), Schedule({0: 40, 1: 40})
+    for _ in range(2):
+        recorder = Recorder()
+        trainer = make_trainer(callback, recorder, Stop(), max_epochs=1)
+        if fails:
+            with pytest.raises(KeyError, match="stopped"):
+                trainer.fit(classifier(), datamodule=datamodule)
+        else:
+            trainer.fit(classifier(), datamodule=datamodule)
+        assert len(recorder.visited[0]) == 40
+        assert datamodule.train_dataloader().sampler.selection is None
+    assert callback.calls[0] == 0
+    assert callback.calls.count(0) == 2  # the second fit does not go on with the selection of the first
+
+
 class Rebuilds(Digits):
     def train_dataloader(self) -> DataLoader[Any]:
         self._train_loader = None
