@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
@@ -20,6 +21,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
@@ -51,7 +53,7 @@ def run(config: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         experiment = build(config, folder)
-    except (InstantiationException, ValueError, TypeError, OSError) as error:
+    except (InstantiationException, OmegaConfBaseException, ValueError, TypeError, OSError) as error:
         # A sweep goes on with its next job, and developers want the traceback.
         if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
             raise
@@ -61,9 +63,10 @@ def run(config: DictConfig) -> float | None:
         experiment.datamodule.labels.save(folder / "noise.npz")
     try:
         experiment.trainer.fit(experiment.module, datamodule=experiment.datamodule, ckpt_path=config.resume)
-    finally:
-        if experiment.trainer.interrupted and experiment.trainer.is_global_zero:
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if experiment.trainer.is_global_zero:
             _explain_resume(folder / "checkpoints" / "last.ckpt")
+        sys.exit(130)  # as shells report an interrupt
     if experiment.trainer.is_global_zero:
         report(experiment, config, folder)
     validation = [value for value in experiment.history.column("val/acc") if value is not None]
@@ -79,6 +82,8 @@ def build(config: DictConfig, folder: Path) -> Experiment:
     """
     if config.resume is not None and not Path(config.resume).is_file():
         raise FileNotFoundError(f"resume: there is no checkpoint {Path(config.resume).resolve()}")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=True, verbose=False)
     datamodule: NoisyDataModule = instantiate(config.data, noise=instantiate(config.noise, _convert_="all"))
     datamodule.setup()
@@ -120,7 +125,9 @@ def report(experiment: Experiment, config: DictConfig, folder: Path) -> None:
     result = make_result(name, _plain(config), experiment.datamodule, experiment.history, config.monitor)
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     draw_curves(result["history"], name, folder / "curves.png", result["pool_precision"])
-    Console().print(result_table(result, str(folder)))
+    console = Console()
+    console.print(result_table(result))
+    console.print(f"Files: {folder}", soft_wrap=True, highlight=False, markup=False)
     for logger in experiment.trainer.loggers:
         if isinstance(logger, WandbLogger):
             _publish(logger, result, folder)
@@ -182,4 +189,5 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")  # after a resume
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning, on the newest torch

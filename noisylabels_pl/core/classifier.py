@@ -50,7 +50,7 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         loss: Tensor = self.criterion(self(x), y)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(y), sync_dist=True)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(y), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -65,10 +65,14 @@ class Classifier(L.LightningModule):
         logits = self(x)
         accuracy: Any = self.accuracy[name]
         accuracy.update(logits, y)
-        metrics = {f"{name}/loss": self.criterion(logits, y), f"{name}/acc": accuracy}
-        self.log_dict(
-            metrics, on_step=False, on_epoch=True, batch_size=len(y), sync_dist=True, add_dataloader_idx=False
-        )
+        options: dict[str, Any] = {
+            "on_step": False,
+            "on_epoch": True,
+            "batch_size": len(y),
+            "add_dataloader_idx": False,
+        }
+        self.log(f"{name}/loss", self.criterion(logits, y), sync_dist=True, **options)
+        self.log(f"{name}/acc", accuracy, prog_bar=True, **options)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())

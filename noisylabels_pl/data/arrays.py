@@ -80,7 +80,7 @@ def load_npz(path: Path, option: str) -> dict[str, Array]:
         with stored as file:
             return {name: file[name] for name in file}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{option}: {path} is not a readable npz file of numbers") from error
+        raise ValueError(f"{option}: {path} is not a readable npz file of numbers (objects are not read)") from error
 
 
 def check_features(name: str, x: Array) -> Tensor:
@@ -124,11 +124,14 @@ def check_labels(name: str, y: Array, rows: int, num_classes: int) -> Tensor:
             f"{name} has shape {y.shape}; it must hold one label for each of the {rows} samples: ({rows},)"
         )
     if y.dtype.kind not in "ui":
+        fix = "convert with .astype('int64')" if y.dtype.kind in "fb" else "number the classes from 0"
         example = f"; {name}[0] is {y[0]}" if len(y) else ""
-        raise ValueError(f"{name} has type {y.dtype}{example}; labels must be integers: convert with .astype('int64')")
+        raise ValueError(f"{name} has type {y.dtype}{example}; labels must be integers: {fix}")
     wrong = np.flatnonzero((y < 0) | (y >= num_classes))
     if len(wrong):
-        allowed = f"lie in 0..{num_classes - 1}" if num_classes > 0 else "be numbered from 0"
+        allowed = "not be negative, classes are numbered from 0"
+        if y[wrong[0]] >= 0:
+            allowed = f"lie in 0..{num_classes - 1}"
         raise ValueError(f"{name}[{wrong[0]}] is {y[wrong[0]]}; labels must {allowed}")
     return torch.from_numpy(y.astype(np.int64))
 
@@ -142,6 +145,4 @@ def check_classes(name: str, y: Tensor, num_classes: int) -> None:
         raise ValueError(f"{name} has {len(y)} samples, fewer than the {num_classes} classes; {largest}")
     empty = (torch.bincount(y, minlength=num_classes) == 0).nonzero().flatten().tolist()
     if empty:
-        raise ValueError(
-            f"{name} has no sample of class {empty[0]}; number the classes 0..{num_classes - 1} without gaps; {largest}"
-        )
+        raise ValueError(f"{name} has no sample of class {empty[0]}; number the classes from 0 without gaps; {largest}")

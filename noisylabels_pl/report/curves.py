@@ -8,7 +8,7 @@ from typing import Any
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the distinction.
 _ACCURACY = (
-    ("test/acc", "test (clean labels)", "#000000", "-"),
+    ("test/acc", "test", "#000000", "-"),
     ("train/clean_acc", "train, rightly labelled", "#0072B2", "--"),
     ("train/recovered", "train, wrongly labelled: true class predicted", "#009E73", "-."),
     ("train/memorised", "train, wrongly labelled: wrong label predicted", "#D55E00", ":"),
@@ -36,11 +36,11 @@ def draw_curves(
         _line(axes[0], history, name, label, colour, style)
     _finish(axes[0], "accuracy (%)")
     if panels == 2:
-        _line(axes[1], history, "selection/precision", "selected samples", "#0072B2", "-")
-        _line(axes[1], history, "selection/overlap", "kept from the last selection", "#E69F00", ":")
+        _line(axes[1], history, "selection/precision", "rightly labelled", "#0072B2", "-")
+        _line(axes[1], history, "selection/overlap", "also selected the epoch before", "#E69F00", ":")
         if pool is not None:
-            axes[1].axhline(100 * pool, color="#000000", linestyle="--", label="all training samples")
-        _finish(axes[1], "right labels; overlap (%)")
+            axes[1].axhline(100 * pool, color="#000000", linestyle="--", label="rightly labelled among all samples")
+        _finish(axes[1], "share of the selected samples (%)")
     figure.savefig(path)
 
 

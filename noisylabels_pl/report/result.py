@@ -57,6 +57,7 @@ def make_result(
         "steps": int(history.rows[-1]["step"]) if history.rows else 0,
         "seconds": sum(seconds),
         "seconds_per_epoch": seconds,
+        "threads": torch.get_num_threads(),
         "peak_memory_mib": _peak_memory(),
         "history": history.columns(),
         "config": config,

@@ -7,27 +7,22 @@ from typing import Any
 from rich.table import Table
 
 
-def result_table(result: dict[str, Any], files: str) -> Table:
-    """A run's result row as people read it.
-
-    Args:
-        result: see :func:`noisylabels_pl.report.result.make_result`.
-        files: where the run's files are.
-    """
+def result_table(result: dict[str, Any]) -> Table:
+    """A run's result row as people read it, see :func:`noisylabels_pl.report.result.make_result`."""
+    accuracy, validation = result["test_accuracy"], result["data"]["val_samples"]
     table = Table(title=result["name"], show_header=False)
-    accuracy = result["test_accuracy"]
     table.add_row("test accuracy, last epoch", percent(accuracy["last"]))
-    table.add_row("test accuracy, mean of the last 10 epochs", percent(accuracy["last_10"]))
-    table.add_row("test accuracy, best noisy-validation epoch", percent(accuracy["best_val"]))
-    table.add_row("test accuracy, best epoch (oracle: chosen on the test set)", percent(accuracy["best_oracle"]))
+    table.add_row(f"  mean of the last {min(10, result['epochs'])} epochs", percent(accuracy["last_10"]))
+    best = percent(accuracy["best_val"]) if validation else "n/a: no validation split"
+    table.add_row("  best noisy-validation epoch", best)
+    table.add_row("  best epoch (oracle: chosen on the test set)", percent(accuracy["best_oracle"]))
     table.add_section()
     if result["selection_precision"] is not None:
-        table.add_row("right labels among the selected samples, last epoch", percent(result["selection_precision"]))
-    table.add_row("right labels in the whole training set", percent(result["pool_precision"]))
+        table.add_row("right labels, selected in the last epoch", percent(result["selection_precision"]))
+    table.add_row("right labels, all training samples", percent(result["pool_precision"]))
     table.add_row("realised noise rate", percent(result["noise"]["realised_rate"]))
     table.add_section()
     table.add_row("epochs, optimiser steps, seconds", f"{result['epochs']}, {result['steps']}, {result['seconds']:.0f}")
-    table.add_row("files", files)
     return table
 
 

@@ -41,7 +41,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(tmp_path: Path)
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.returncode == 130
     assert "Traceback" not in errors
     resume = shlex.split(errors.strip().splitlines()[-1])
     assert resume[:3] == ["python", "-m", "noisylabels_pl"]
@@ -85,6 +85,13 @@ def test_a_sweep(tmp_path: Path) -> None:
     ]
     # The methods of a sweep see the same labels.
     assert rows[0]["noise"] == rows[2]["noise"] != rows[1]["noise"]
+
+
+def test_two_runs_at_the_same_time_do_not_share_a_folder(tmp_path: Path) -> None:
+    command = [*COMMAND, *SMALL, "method=ce", "trainer.max_epochs=1"]
+    runs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in runs] == [0, 0]
+    assert len(list(tmp_path.glob("outputs/*/*/result.json"))) == 2
 
 
 def test_help_is_quick_and_lists_the_groups(tmp_path: Path) -> None:

@@ -35,16 +35,16 @@ def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert row["test_accuracy"]["last"] == accuracy[-1]
     assert row["test_accuracy"]["best_oracle"] == max(accuracy)
     for line, value in [
-        ("last epoch", accuracy[-1]),
-        ("mean of the last 10 epochs", sum(accuracy) / 7),
+        ("test accuracy, last epoch", accuracy[-1]),
+        ("mean of the last 7 epochs", sum(accuracy) / 7),
         ("oracle", max(accuracy)),
-        ("selected samples", row["history"]["selection/precision"][-1]),
-        ("whole training set", row["pool_precision"]),
+        ("selected in the last epoch", row["history"]["selection/precision"][-1]),
+        ("all training samples", row["pool_precision"]),
         ("realised noise rate", row["noise"]["realised_rate"]),
     ]:
         printed = next(text for text in table.splitlines() if line in text)
         assert f"{100 * value:.1f} %" in printed
-    assert str(folder) in table.replace("\n", "")
+    assert f"Files: {folder}\n" in table
 
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert config == row["config"]
@@ -89,7 +89,7 @@ def test_without_validation(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Non
     folder = cli(*SHORT, "method=ce", "data.val_fraction=0")
     assert result(folder)["test_accuracy"]["best_val"] is None
     line = next(text for text in capsys.readouterr().out.splitlines() if "noisy-validation" in text)
-    assert "n/a" in line
+    assert "n/a: no validation split" in line
     assert not (folder / "checkpoints" / "best.ckpt").exists()
 
 
@@ -151,6 +151,7 @@ def test_wandb_offline(cli: Cli) -> None:
             "there is no cifar-10-batches-py/data_batch_1 and no cifar10.npz\nunder data.root=data.*data=digits",
         ),
         (("data=mnist", "data.root=here"), "MNIST/raw/train-images-idx3-ubyte\nunder data.root=here.*data=digits"),
+        (("data=npz",), "Missing mandatory value: data.path"),
         (("data=npz", "data.path=gone.npz"), "there is no file .*gone.npz"),
         (("noise.rate=1.5",), r"noise.rate must lie in \[0, 1\], got 1.5"),
         (("noise=matrix", "noise.matrix=[[1,0],[0,1]]"), r"T must be square with one row per class, \(10, 10\)"),
