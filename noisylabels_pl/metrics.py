@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -13,6 +15,9 @@ class Memorisation(Metric):
     ``compute`` returns the shares ``clean_acc`` (of the rightly labelled samples, those predicted as labelled),
     ``memorised`` (of the wrongly labelled ones, those predicted as labelled) and ``recovered`` (of the wrongly labelled
     ones, those predicted as what they truly are). A share of nothing is NaN.
+
+    Args:
+        **kwargs: see ``torchmetrics.Metric``.
     """
 
     full_state_update = False
@@ -22,8 +27,8 @@ class Memorisation(Metric):
     wrong_recovered: Tensor
     wrong_total: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         for name in ("clean_correct", "clean_total", "wrong_memorised", "wrong_recovered", "wrong_total"):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
 

@@ -40,7 +40,7 @@ class LabelQuality(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         scores = score(trainer, pl_module, training_loader(trainer), rows=self.rows)
         predictions, observed = scores.logits.argmax(1).cpu(), scores.targets.cpu()
-        metric = Memorisation()
+        metric = Memorisation(sync_on_compute=False)  # every rank has all scores
         metric.update(predictions[self.rows], observed[self.rows], self.clean_targets[self.rows])
         shares = {f"train/{name}": value for name, value in metric.compute().items() if not value.isnan()}
         pl_module.log_dict(shares, sync_dist=True)

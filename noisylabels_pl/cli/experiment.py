@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
@@ -27,9 +28,12 @@ from rich.console import Console
 from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
 from noisylabels_pl.core import Classifier
 from noisylabels_pl.data import NoisyDataModule
+from noisylabels_pl.functional import check_choice
 from noisylabels_pl.report.curves import draw_curves
 from noisylabels_pl.report.result import make_result
 from noisylabels_pl.report.table import result_table
+
+_MISTAKES = (ValueError, TypeError, OSError)  # what this library raises for a setting that is wrong
 
 
 @dataclass
@@ -50,14 +54,19 @@ def run(config: DictConfig) -> float | None:
         ``None`` without one.
     """
     _quieten()
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.name is None:
+        config.name = _name(config)
     try:
-        experiment = build(config, folder)
-    except (InstantiationException, OmegaConfBaseException, ValueError, TypeError, OSError) as error:
+        return _fit_and_report(config, Path(HydraConfig.get().runtime.output_dir))
+    except (InstantiationException, OmegaConfBaseException, MisconfigurationException, *_MISTAKES) as error:
         # A sweep goes on with its next job, and developers want the traceback.
         if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
             raise
-        sys.exit(f"error: {_root_cause(error)}")
+        sys.exit(f"error: {_root_cause(error)}\n(HYDRA_FULL_ERROR=1 shows where)")
+
+
+def _fit_and_report(config: DictConfig, folder: Path) -> float | None:
+    experiment = build(config, folder)
     if experiment.trainer.is_global_zero:
         OmegaConf.save(config, folder / "config.yaml", resolve=True)
         experiment.datamodule.labels.save(folder / "noise.npz")
@@ -67,8 +76,13 @@ def run(config: DictConfig) -> float | None:
         if experiment.trainer.is_global_zero:
             _explain_resume(folder / "checkpoints" / "last.ckpt")
         sys.exit(130)  # as shells report an interrupt
-    if experiment.trainer.is_global_zero:
-        report(experiment, config, folder)
+    else:
+        if experiment.trainer.is_global_zero:
+            report(experiment, config, folder)
+    finally:
+        for logger in experiment.trainer.loggers:
+            if isinstance(logger, WandbLogger) and experiment.trainer.is_global_zero:
+                logger.experiment.finish()  # so that the next job of a sweep is a run of its own
     validation = [value for value in experiment.history.column("val/acc") if value is not None]
     return max(validation, default=None)
 
@@ -80,6 +94,12 @@ def build(config: DictConfig, folder: Path) -> Experiment:
         config: composed from ``conf/``.
         folder: where checkpoints go.
     """
+    check_choice("monitor", config.monitor, ("val/acc", "val/loss"))
+    if HydraConfig.get().mode == RunMode.MULTIRUN and config.trainer.get("strategy") == "ddp":
+        raise ValueError(
+            "each process of strategy=ddp starts the whole sweep again; sweep with trainer.strategy=ddp_spawn, or with "
+            "a launcher such as hydra/launcher=submitit_slurm"
+        )
     if config.resume is not None and not Path(config.resume).is_file():
         raise FileNotFoundError(f"resume: there is no checkpoint {Path(config.resume).resolve()}")
     if config.threads is not None:
@@ -142,7 +162,6 @@ def _publish(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
     artifact.add_file(str(folder / "result.json"))
     run.log_artifact(artifact)
     run.log({"curves": wandb.Image(str(folder / "curves.png"))})
-    run.finish()  # so that the next job of a sweep is a run of its own
 
 
 def _checkpoints(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
@@ -159,12 +178,20 @@ def _checkpoints(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
     return checkpoints
 
 
+def _name(config: DictConfig) -> str:
+    chosen = HydraConfig.get().runtime.choices
+    rate = config.noise.get("rate")
+    return f"{chosen['method']} on {chosen['data']}, {chosen['noise']}" + ("" if rate is None else f" {rate}")
+
+
 def _explain_resume(checkpoint: Path) -> None:
     if checkpoint.is_file():
+        sources = HydraConfig.get().runtime.config_sources
+        searched = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
         overrides = [item for item in HydraConfig.get().overrides.task if not item.startswith("resume=")]
         folder = checkpoint.parent.parent
         command = shlex.join(
-            ["python", "-m", "noisylabels_pl", *overrides, f"resume={checkpoint}", f"hydra.run.dir={folder}"]
+            ["python", "-m", "noisylabels_pl", *searched, *overrides, f"resume={checkpoint}", f"hydra.run.dir={folder}"]
         )
         message = f"The last finished epoch is saved. To go on from there:\n  {command}"
     else:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -63,6 +64,22 @@ class CriterionCallback(L.Callback, ABC):
             )
         return loss.flatten(1).mean(1) if loss.ndim > 1 else loss
 
+    @staticmethod
+    def reduce_like(loss: Tensor, own: Tensor, losses: Tensor) -> Tensor:
+        """Reduce changed per-sample losses as the criterion reduced its own.
+
+        Criteria take a sum, a mean, a mean over class weights, or leave samples out. All of these are the mean times a
+        factor, which is read off ``loss``.
+
+        Args:
+            loss: what the criterion returned.
+            own: ``(B,)`` :meth:`per_sample_loss` of the same logits and targets.
+            losses: ``(B,)`` what to reduce.
+        """
+        mean = own.detach().mean()
+        factor = torch.where(mean != 0, loss.detach() / mean, torch.ones_like(mean))
+        return factor * losses.mean()
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not in setup(): weight averaging deep-copies the module there, hooks included.
         if self.needs_criterion():
@@ -98,12 +115,14 @@ class CriterionCallback(L.Callback, ABC):
     def _hook(self, criterion: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], loss: Tensor) -> Tensor | None:
         if self._batch is None:
             return None
-        logits, target = (*args, *kwargs.values())[:2]
+        names = dict(zip(("input", "target"), args, strict=False)) | kwargs
+        target = names.pop("target")
+        logits = next(iter(names.values()))
         return self.adjust(loss, logits, target, self._batch)
 
     def _find(self, module: L.LightningModule) -> nn.Module:
         if self.criterion is not None:
-            candidates = {self.criterion: getattr(module, self.criterion, None)}
+            candidates = {self.criterion: dict(module.named_modules()).get(self.criterion)}
         else:
             candidates = {name: child for name, child in module.named_children() if hasattr(child, "reduction")}
         found = [child for child in candidates.values() if isinstance(child, nn.Module)]

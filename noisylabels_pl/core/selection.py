@@ -61,7 +61,10 @@ class SelectionCallback(CriterionCallback):
 
     def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         weights = self.of_batch("weights", batch)
-        return loss if weights is None else (weights * self.per_sample_loss(logits, target)).mean()
+        if weights is None:
+            return loss
+        own = self.per_sample_loss(logits, target)
+        return self.reduce_like(loss, own, weights * own)
 
     def of_batch(self, field: str, batch: Batch) -> Tensor | None:
         """``(B,)``: the selection's ``weights`` or ``lam`` for the samples of a batch, if it has any."""
@@ -82,23 +85,21 @@ class SelectionCallback(CriterionCallback):
         super().on_train_start(trainer, pl_module)
         if self._epoch != trainer.current_epoch:
             self._update(trainer, pl_module, trainer.current_epoch)
-        sampler = self._install(trainer)
-        if self.selection is not None:
-            # Lightning has already made an iterator, over all samples and in the order of epoch 0. Any epoch is past
-            # -1 epochs since the last reload, so this one is discarded.
-            sampler.set_epoch(trainer.current_epoch)
-            _reload_every(trainer, -1)
+        # Lightning has already made an iterator, over all samples and in the order of epoch 0. Any epoch is past -1
+        # epochs since the last reload, so this one is discarded. (Also before a selection exists: a loader that is
+        # made anew by every reload is better refused now.)
+        self._install(trainer).set_epoch(trainer.current_epoch)
+        _reload_every(trainer, -1)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         _reload_every(trainer, self._reload_every)
-        if self.selection is None:
-            return
         if training_loader(trainer).sampler is not self._sampler:
             raise RuntimeError(
                 "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
                 "setup(), and return it"
             )
-        pl_module.log_dict(self._report, sync_dist=True)
+        if self.selection is not None:
+            pl_module.log_dict(self._report, sync_dist=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -133,6 +134,13 @@ class SelectionCallback(CriterionCallback):
         start = time.perf_counter()
         loader = self.scoring_loader or training_loader(trainer)
         scores = score(trainer, module, loader, train_mode=self.train_mode)
+        if len(scores.targets) != len(training_loader(trainer).dataset):  # type: ignore[arg-type]
+            raise ValueError(
+                f"scoring_loader has {len(scores.targets)} samples, the training loader another number; give it "
+                "the same samples in the same order"
+            )
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting
         scored = time.perf_counter()
         chosen = self.select(module, scores, epoch) if trainer.is_global_zero else None
         self.selection = selection = trainer.strategy.broadcast(chosen)
@@ -157,6 +165,11 @@ class SelectionCallback(CriterionCallback):
             )
         sampler.selection = self.selection
         self._sampler = sampler
+        if not len(training_loader(trainer)):
+            raise ValueError(
+                f"a selection of {len(sampler)} samples does not fill one batch and the training loader has "
+                "drop_last=True; set it to False, or select more"
+            )
         return sampler
 
     def _release(self) -> None:

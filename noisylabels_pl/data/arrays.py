@@ -31,7 +31,7 @@ class Arrays:
         std: divided by, likewise.
         origin: which files it came from, for the result row.
         asymmetric_map: the class that each class is mistaken for, by name.
-        y_train_clean: true labels of the training set, where they are known apart from ``y_train``.
+        y_train_clean: true labels of the training set, if they are known; ``y_train`` itself where that is right.
     """
 
     x_train: Tensor

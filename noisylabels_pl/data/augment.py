@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:
-    """Shift each image by its own offset, filling with zeros, and mirror some.
+    """Shift each image by its own offset, filling with zeros, and mirror some; all on one device.
 
     Args:
         x: ``(B, C, H, W)`` of any type, not normalised yet: what is shifted in is black.
@@ -21,10 +21,8 @@ def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) ->
     """
     height, width = x.shape[2:]
     padded = F.pad(x, (padding,) * 4)
-    columns = torch.arange(width)
+    batch, columns = torch.arange(len(x), device=x.device), torch.arange(width, device=x.device)
     columns = torch.where(flips[:, None], columns.flip(0), columns) + offsets[:, 1:]
-    rows = torch.arange(height) + offsets[:, :1]
-    rows, columns = rows.to(x.device, non_blocking=True), columns.to(x.device, non_blocking=True)
-    batch = torch.arange(len(x), device=x.device)
+    rows = torch.arange(height, device=x.device) + offsets[:, :1]
     # Advanced indices on both sides of a slice put their own dimensions first.
     return padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()

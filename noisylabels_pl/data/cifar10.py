@@ -51,6 +51,7 @@ class CIFAR10(NoisyDataModule):
             mean=255 * torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1),
             std=255 * torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1),
             asymmetric_map=ASYMMETRIC_MAP,
+            y_train_clean=arrays.y_train if arrays.y_train_clean is None else arrays.y_train_clean,
         )
 
     def _read_batches(self) -> Arrays:

@@ -58,8 +58,10 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         super().__init__()
         if not 0 <= val_fraction < 1:
             raise ValueError(f"data.val_fraction must lie in [0, 1), got {val_fraction}")
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size must be at least 1, got {batch_size}")
+        if batch_size < 1 or int(batch_size) != batch_size:
+            raise ValueError(f"data.batch_size must be a whole number of at least 1, got {batch_size}")
+        if num_workers < 0:
+            raise ValueError(f"data.num_workers must not be negative, got {num_workers}")
         if train_size is not None and train_size < 1:
             raise ValueError(f"data.train_size must be at least 1, got {train_size}")
         if crop_padding < 0:
@@ -154,9 +156,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             rng = np.random.default_rng([self.seed, 1, epoch])
             offsets = rng.integers(0, 2 * self.crop_padding + 1, size=(len(self.train_indices), 2))
             flips = rng.random(len(self.train_indices)) < 0.5 * self.flip
-            self._draws = epoch, torch.from_numpy(offsets), torch.from_numpy(flips)
-        rows = index.cpu()
-        return crop_and_flip(x, self._draws[1][rows], self._draws[2][rows], padding=self.crop_padding)
+            self._draws = epoch, torch.from_numpy(offsets).to(x.device), torch.from_numpy(flips).to(x.device)
+        return crop_and_flip(x, self._draws[1][index], self._draws[2][index], padding=self.crop_padding)
 
     def _batch_size_per_device(self) -> int:
         devices = 1 if self.trainer is None else self.trainer.world_size

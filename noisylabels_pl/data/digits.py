@@ -33,4 +33,5 @@ class Digits(NoisyDataModule):
             std=torch.tensor(6.02),
             origin="sklearn.datasets.load_digits",
             asymmetric_map=ASYMMETRIC_MAP,
+            y_train_clean=y[train],
         )

@@ -42,4 +42,5 @@ class MNIST(NoisyDataModule):
             std=torch.tensor(255 * 0.3081),
             origin=f"torchvision {self.root / 'MNIST' / 'raw'}",
             asymmetric_map=ASYMMETRIC_MAP,
+            y_train_clean=train.targets,
         )

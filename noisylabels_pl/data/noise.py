@@ -94,8 +94,10 @@ class LabelNoise:
     ) -> None:
         check_choice("noise.kind", kind, self.KINDS)
         check_choice("noise.count", count, ("bernoulli", "exact"))
-        if not 0 <= rate <= 1:
+        if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
             raise ValueError(f"noise.rate must lie in [0, 1], got {rate}")
+        if rate and kind in ("none", "matrix", "file"):
+            raise ValueError(f"noise={kind} takes no noise.rate, got {rate}; noise=sym makes symmetric noise")
         if kind == "matrix" and matrix is None:
             raise ValueError("noise=matrix needs noise.matrix: rows of T, or the path of a .npy or .csv file")
         if kind == "file" and path is None:
@@ -129,7 +131,8 @@ class LabelNoise:
             return self._load(labels if clean is None else clean, num_classes)
         if self.kind == "none":
             return NoisyLabels(labels, clean, None, num_classes)
-        generator = torch.Generator().manual_seed(self.seed)
+        # A stream of its own: seeded with the bare number, it would be that of the network's initial weights.
+        generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 2]).integers(2**62)))
         T = self._transition_matrix(class_names, asymmetric_map or {}, generator)
         observed = corrupt(labels, T, generator=generator, exact=self.count == "exact")
         return NoisyLabels(observed, labels if clean is None else clean, T, num_classes)

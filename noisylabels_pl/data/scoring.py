@@ -55,7 +55,7 @@ def score(
         module: its ``forward(x)`` must return ``(B, C)`` logits or log-probabilities.
         loader: an indexed loader; its sampler is not used.
         rows: positions of the samples to score; all if not given. The others' logits and labels are 0.
-        train_mode: run the network as in training instead of in ``eval()`` mode.
+        train_mode: run the network as it is in training instead of in ``eval()`` mode.
     """
     dataset = loader.dataset
     if not isinstance(dataset, IndexedDataset):
@@ -67,7 +67,8 @@ def score(
     devices = [module.device] if module.device.type == "cuda" else []
     logits = targets = None
     with torch.random.fork_rng(devices=devices), torch.no_grad(), trainer.precision_plugin.forward_context():
-        module.train(train_mode)
+        if not train_mode:
+            module.eval()
         try:
             for batch in _with_progress(trainer, ordered):
                 batch = trainer.strategy.batch_to_device(batch)

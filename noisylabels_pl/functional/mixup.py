@@ -15,6 +15,11 @@ def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:
         a: ``(B, ...)``.
         b: like ``a``.
         lam: ``(B,)`` in ``[0, 1]``.
+
+    Raises:
+        TypeError: ``a`` is not floating point.
     """
+    if not a.is_floating_point():
+        raise TypeError(f"only floating point can be mixed, got {a.dtype}; convert with .float() in the dataset")
     lam = lam.to(a.dtype).view(-1, *(1,) * (a.ndim - 1))
     return lam * a + (1 - lam) * b

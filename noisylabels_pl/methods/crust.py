@@ -108,7 +108,7 @@ class Crust(SelectionCallback):
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
         gradients = logit_gradient(scores.logits, scores.targets)
         if self.embedding == "head":
-            gradients = gradients @ self._head_weight(module)
+            gradients = gradients @ self._head_weight(module, gradients.device)
         classes = scores.logits.argmax(1) if self.partition == "predicted" else scores.targets
         rng = np.random.default_rng([self.seed, epoch])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -144,20 +144,23 @@ class Crust(SelectionCallback):
             rng = np.random.default_rng([self.seed, trainer.current_epoch, batch_idx])
             lam = torch.full(batch.index.shape, rng.beta(self.mixup_alpha, self.mixup_beta), device=batch.index.device)
         self._lam = lam.masked_fill(batch.partner.index == batch.index, 1.0)
+        if not isinstance(batch.x, Tensor) or not batch.x.is_floating_point():
+            what = batch.x.dtype if isinstance(batch.x, Tensor) else type(batch.x).__name__
+            raise TypeError(f"Crust mixes inputs, which must be one float tensor, got {what}; or use partner='none'")
         batch.x = mix(batch.x, batch.partner.x, self._lam)
 
     def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         weights = self.of_batch("weights", batch)
         if weights is None and batch.partner is None:
             return loss
-        losses = self.per_sample_loss(logits, target)
+        own = losses = self.per_sample_loss(logits, target)
         if batch.partner is not None:
             losses = mix(losses, self.per_sample_loss(logits, batch.partner.y), self._lam)
-        return losses.mean() if weights is None else (weights * losses).mean()
+        return self.reduce_like(loss, own, losses if weights is None else weights * losses)
 
-    def _head_weight(self, module: L.LightningModule) -> Tensor:
+    def _head_weight(self, module: L.LightningModule, device: torch.device) -> Tensor:
         if self.head is not None:
-            head: nn.Module | None = module.get_submodule(self.head)
+            head = dict(module.named_modules()).get(self.head)
         else:
             head = next((layer for layer in reversed([*module.modules()]) if isinstance(layer, nn.Linear)), None)
         if not isinstance(head, nn.Linear):
@@ -165,4 +168,4 @@ class Crust(SelectionCallback):
                 f"embedding='head' needs the linear layer that makes the logits, got {type(head).__name__}; "
                 "name it: head='net.fc', or use embedding='logits'"
             )
-        return head.weight.detach().float()
+        return head.weight.detach().float().to(device)

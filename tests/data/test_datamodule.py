@@ -236,9 +236,9 @@ def test_validation_labels_carry_the_noise_and_test_labels_do_not(truth: dict[by
     assert true_labels(x, truth) == y.tolist()
 
 
-def test_without_noise_clean_targets_are_not_known() -> None:
+def test_without_noise_the_labels_of_a_known_dataset_are_the_true_ones() -> None:
     data = noisy(noise=LabelNoise())
-    assert data.clean_targets is None
+    assert data.labels.rate == 0
     assert torch.equal(data.labels.observed, data.arrays.y_train)
 
 
@@ -334,7 +334,7 @@ def test_wrong_val_fraction(value: float) -> None:
 @pytest.mark.parametrize("value", [0, -3])
 @pytest.mark.parametrize("name", ["batch_size", "train_size"])
 def test_sizes_that_are_not_positive(name: str, value: int) -> None:
-    with pytest.raises(ValueError, match=rf"data\.{name} must be at least 1, got {value}"):
+    with pytest.raises(ValueError, match=rf"data\.{name} must be (a whole number of )?at least 1, got {value}"):
         Digits(**{name: value})
 
 

@@ -104,7 +104,8 @@ def test_cifar10_is_the_same_from_every_source(tmp_path: Path, monkeypatch: pyte
     assert arrays.y_test.tolist() == CIFAR_Y[50:].tolist()
     assert arrays.y_train.dtype == torch.int64
     expected = hashlib.sha256()
-    for part in (images[:50], torch.from_numpy(CIFAR_Y[:50]), images[50:], torch.from_numpy(CIFAR_Y[50:])):
+    labels = torch.from_numpy(CIFAR_Y[:50])  # also the true ones
+    for part in (images[:50], labels, images[50:], torch.from_numpy(CIFAR_Y[50:]), labels):
         expected.update(f"{tuple(part.shape)} {part.dtype}".encode())
         expected.update(part.contiguous().numpy().tobytes())
     assert arrays.digest() == expected.hexdigest()
