@@ -87,6 +87,13 @@ def test_a_sweep(tmp_path: Path) -> None:
     assert rows[0]["noise"] == rows[2]["noise"] != rows[1]["noise"]
 
 
+def test_a_sweep_over_subprocess_ddp_is_refused(tmp_path: Path) -> None:
+    command = [*COMMAND, "-m", *SMALL, "trainer=ddp_cpu", "seed=0,1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "sweep with trainer.strategy=ddp_spawn, or with a launcher" in done.stderr
+
+
 def test_two_runs_at_the_same_time_do_not_share_a_folder(tmp_path: Path) -> None:
     command = [*COMMAND, *SMALL, "method=ce", "trainer.max_epochs=1"]
     runs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]

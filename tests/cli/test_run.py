@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,10 @@ def test_wandb_offline(cli: Cli) -> None:
     folder = cli(*SHORT, "logger=wandb")
     row = result(folder)
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 30  # W&B's own process writes the file
+    while "exit" not in [record.WhichOneof("record_type") for record in records(file)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     config, summary, curves, artifacts, groups = {}, {}, [], [], []
     for record in records(file):
         kind = record.WhichOneof("record_type")
@@ -158,6 +163,14 @@ def test_wandb_offline(cli: Cli) -> None:
         (("noise=asym", "noise.map={cat: dog}"), "noise.map names class 'cat', but the classes are 0, 1"),
         (("method.fraction=0",), r"fraction must lie in \(0, 1\], got 0"),
         (("+method.fractoin=0.3",), "unexpected keyword argument 'fractoin'"),
+        (("noise=none", "+noise.rate=0.3"), "noise=none takes no noise.rate, got 0.3"),
+        (("noise.rate=high",), r"noise.rate must lie in \[0, 1\], got high"),
+        (("monitor=test/acc",), "monitor must be one of val/acc, val/loss, got 'test/acc'"),
+        (
+            ("method.fraction=0.001", "method.warmup_epochs=0", "data.train_size=300"),
+            "keeps none in any class; raise it",
+        ),
+        (("data.num_workers=-1",), "data.num_workers must not be negative, got -1"),
         (("data.val_fraction=1",), r"data.val_fraction must lie in \[0, 1\), got 1"),
         (("resume=gone.ckpt",), "resume: there is no checkpoint .*gone.ckpt"),
     ],

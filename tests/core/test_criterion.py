@@ -94,6 +94,38 @@ def test_validation_sees_the_modules_own_loss(make_trainer: Trainer) -> None:
     torch.testing.assert_close(torch.tensor(module.val_losses[-3]), F.cross_entropy(module(x), y))
 
 
+class Unchanged(CriterionCallback):
+    """Computes the module's own loss, per sample, and reduces it again."""
+
+    def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        own = self.per_sample_loss(logits, target)
+        torch.testing.assert_close(self.reduce_like(loss, own, own), loss)
+        # Twice the losses are twice the loss, however it is reduced.
+        torch.testing.assert_close(self.reduce_like(loss, own, 2 * own), 2 * loss)
+        return self.reduce_like(loss, own, own)
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(reduction="sum"),
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.5])),
+        nn.CrossEntropyLoss(ignore_index=1),
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+    ],
+)
+def test_the_criterions_own_scale_is_kept(make_trainer: Trainer, criterion: nn.Module) -> None:
+    states = []
+    for callbacks in ([], [Unchanged()]):
+        torch.manual_seed(0)
+        module = Foreign(criterion)
+        make_trainer(*callbacks, max_epochs=2).fit(module, indexed(loader()))
+        states.append(module.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name])
+
+
 class Fails(Foreign):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         raise KeyError("in the step")
@@ -115,7 +147,7 @@ def test_criterion_called_by_keyword_or_named_by_the_user(make_trainer: Trainer)
     class Keywords(Foreign):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             x, y = batch
-            return self.criterion(input=self(x), target=y)
+            return self.criterion(target=y, input=self(x))
 
     module = Keywords(nn.CrossEntropyLoss())
     module.auxiliary = nn.MSELoss()

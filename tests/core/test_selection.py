@@ -165,6 +165,15 @@ def test_train_mode_scores_augmented_images(digits: Make, classifier: Make, make
     assert not torch.allclose(logits[0], logits[1])
 
 
+def test_train_mode_leaves_frozen_layers_frozen(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    module = classifier()
+    module.net = convolutional()
+    module.net[1].eval()
+    callback = Scored(train_mode=True)
+    make_trainer(callback, max_epochs=1).fit(module, datamodule=digits())
+    assert all(callback.same)  # frozen: no running statistic changes
+
+
 def test_scoring_some_rows(digits: Make, classifier: Make, make_trainer: Make) -> None:
     rows = torch.tensor([3, 50, 99])
     some, everything = Scored(rows=rows), Scored()
@@ -202,9 +211,27 @@ class Rebuilds(Digits):
 
 
 def test_a_loader_made_anew_every_epoch_is_refused(classifier: Make, make_trainer: Make) -> None:
+    recorder = Recorder()
     with pytest.raises(RuntimeError, match="make the loader once"):
-        make_trainer(Schedule({0: 40, 1: 90, 2: 40}), max_epochs=3).fit(
+        make_trainer(Schedule({}, warmup_epochs=5), recorder, max_epochs=9).fit(
             classifier(), datamodule=Rebuilds(train_size=200, batch_size=32)
+        )
+    assert not recorder.visited  # before anything was trained, not after the warm-up
+
+
+def test_a_selection_that_fills_no_batch(classifier: Make, make_trainer: Make) -> None:
+    dataset = TensorDataset(torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
+    loader = indexed(DataLoader(dataset, batch_size=16, shuffle=True, drop_last=True))
+    with pytest.raises(ValueError, match=r"selection of 10 samples does not fill one batch.*drop_last=True"):
+        make_trainer(Schedule({0: 10}), max_epochs=1).fit(classifier(), loader)
+
+
+def test_a_scoring_loader_of_other_samples(classifier: Make, make_trainer: Make) -> None:
+    dataset = TensorDataset(torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
+    fewer = indexed(DataLoader(TensorDataset(*dataset[:30]), batch_size=16))
+    with pytest.raises(ValueError, match="scoring_loader has 30 samples"):
+        make_trainer(Schedule({0: 10}, scoring_loader=fewer), max_epochs=1).fit(
+            classifier(), indexed(DataLoader(dataset, batch_size=16))
         )
 
 

@@ -294,6 +294,19 @@ def test_a_diverged_network_is_named(digits: Make, classifier: Make, make_traine
         make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(module, datamodule=digits())
 
 
+@pytest.mark.parametrize(("inputs", "message"), [("uint8", "got torch.uint8"), ("several", "got list")])
+def test_inputs_that_cannot_be_mixed(make_trainer: Make, inputs: str, message: str) -> None:
+    class Converts(WithCriterion):
+        def forward(self, x: Any) -> Tensor:
+            return self.net((x[0] if isinstance(x, list) else x).float())
+
+    x, y = torch.zeros(40, 1, 8, 8, dtype=torch.uint8), torch.arange(40) % 10
+    samples = [(x[i] if inputs == "uint8" else (x[i].float(), x[i].float()), y[i]) for i in range(40)]
+    loader = indexed(DataLoader(samples, batch_size=8, shuffle=True))
+    with pytest.raises(TypeError, match=rf"must be one float tensor, {message}; or use partner='none'"):
+        make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(Converts(), loader)
+
+
 @pytest.mark.gpu
 def test_on_cuda(digits: Make, classifier: Make, make_trainer: Make) -> None:
     history = History()
