@@ -95,11 +95,7 @@ def build(config: DictConfig, folder: Path) -> Experiment:
         folder: where checkpoints go.
     """
     check_choice("monitor", config.monitor, ("val/acc", "val/loss"))
-    if HydraConfig.get().mode == RunMode.MULTIRUN and config.trainer.get("strategy") == "ddp":
-        raise ValueError(
-            "each process of strategy=ddp starts the whole sweep again; sweep with trainer.strategy=ddp_spawn, or with "
-            "a launcher such as hydra/launcher=submitit_slurm"
-        )
+    _check_strategy(str(config.trainer.get("strategy")))
     if config.resume is not None and not Path(config.resume).is_file():
         raise FileNotFoundError(f"resume: there is no checkpoint {Path(config.resume).resolve()}")
     if config.threads is not None:
@@ -176,6 +172,18 @@ def _checkpoints(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:
         mode = "min" if monitor.endswith("loss") else "max"
         checkpoints.append(ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **common))
     return checkpoints
+
+
+def _check_strategy(strategy: str) -> None:
+    """Refuse what would hang or lose its results."""
+    if "spawn" in strategy or "fork" in strategy:
+        raise ValueError(f"trainer.strategy={strategy} leaves the metrics in processes that end; use ddp")
+    hydra = HydraConfig.get()
+    if strategy == "ddp" and hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher"):
+        raise ValueError(
+            "each process of strategy=ddp would start the whole sweep again; start the runs one by one from a shell "
+            "loop, or with a launcher that gives each a process of its own, such as hydra/launcher=submitit_slurm"
+        )
 
 
 def _name(config: DictConfig) -> str:

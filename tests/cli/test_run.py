@@ -170,6 +170,10 @@ def test_wandb_offline(cli: Cli) -> None:
             ("method.fraction=0.001", "method.warmup_epochs=0", "data.train_size=300"),
             "keeps none in any class; raise it",
         ),
+        (
+            ("+trainer.strategy=ddp_spawn",),
+            "trainer.strategy=ddp_spawn leaves the metrics in processes that end; use ddp",
+        ),
         (("data.num_workers=-1",), "data.num_workers must not be negative, got -1"),
         (("data.val_fraction=1",), r"data.val_fraction must lie in \[0, 1\), got 1"),
         (("resume=gone.ckpt",), "resume: there is no checkpoint .*gone.ckpt"),
