@@ -22,13 +22,11 @@ HEADER = (
     "pool",
     "test accuracy, last epoch",
     "best noisy-validation epoch",
-    "selecting, s per epoch",
 )
 
 
 def line(variant: str, partition: str, runs: list[dict[str, Any]]) -> tuple[str, ...]:
     precision = [[value for value in run["history"]["selection/precision"] if value is not None] for run in runs]
-    seconds = [value for run in runs for value in run["history"]["selection/selecting_s"] if value is not None]
     return (
         f"`{variant}`",
         partition,
@@ -37,12 +35,12 @@ def line(variant: str, partition: str, runs: list[dict[str, Any]]) -> tuple[str,
         mean_std([run["pool_precision"] for run in runs]),
         mean_std([run["test_accuracy"]["last"] for run in runs]),
         mean_std([run["test_accuracy"]["best_val"] for run in runs]),
-        f"{sorted(seconds)[len(seconds) // 2]:.2f}",
     )
 
 
 if __name__ == "__main__":
     found = read(Path(sys.argv[1]))
     groups = group(found, lambda row: (row["name"].split(" on ")[0], row["config"]["method"]["partition"]))
-    body = [line(variant, partition, runs) for (variant, partition), runs in groups.items()]
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] != "predicted"))
+    body = [line(variant, partition, runs) for (variant, partition), runs in ordered]
     replace_section(HERE / "README.md", f"{markdown(HEADER, body)}\n\n{provenance(found)}")
