@@ -21,8 +21,8 @@ class CriterionCallback(L.Callback, ABC):
     sees the module's own loss; ``state_dict`` keys do not change.
 
     Args:
-        criterion: name of the module's attribute that holds the criterion; the only child module with a ``reduction``
-            if not given.
+        criterion: name of the criterion in the module, such as ``"loss_fn"`` or ``"head.loss_fn"``; the only child
+            module with a ``reduction`` if not given.
     """
 
     without_criterion: ClassVar[str] = ""  # end of the error message: options that do without
@@ -32,7 +32,6 @@ class CriterionCallback(L.Callback, ABC):
         self._hooked: nn.Module | None = None
         self._handle: RemovableHandle | None = None
         self._batch: Batch | None = None
-        self._batch_idx = 0
 
     @abstractmethod
     def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
@@ -96,7 +95,6 @@ class CriterionCallback(L.Callback, ABC):
                 "in place and return batch"
             )
         self._batch = batch
-        self._batch_idx = batch_idx
 
     def on_train_batch_end(self, *_: Any) -> None:
         self._batch = None

@@ -121,13 +121,16 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     def val_dataloader(self) -> dict[str, DataLoader[Any]]:
         """The noisy validation split as ``val``, if there is one, and the clean test set as ``test``."""
-        test = self._evaluation_loader(self.arrays.x_test, self.arrays.y_test)
+        test = self.test_dataloader()
         if not len(self.val_indices):
             return {"test": test}
         return {
             "val": self._evaluation_loader(self.arrays.x_train, self.labels.observed, self.val_indices),
             "test": test,
         }
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._evaluation_loader(self.arrays.x_test, self.arrays.y_test)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, Batch):

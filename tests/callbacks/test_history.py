@@ -73,6 +73,15 @@ def test_an_epoch_that_was_not_evaluated_has_no_old_numbers(digits: Make, classi
     assert kept.four_numbers()["last"] == accuracy[1]
 
 
+def test_the_last_number_is_what_the_trainer_tests(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    kept, module, datamodule = History(), classifier(), digits()
+    trainer = make_trainer(kept, max_epochs=2)
+    trainer.fit(module, datamodule=datamodule)
+    (tested,) = trainer.test(module, datamodule=datamodule, verbose=False)
+    assert tested["test/acc"] == pytest.approx(kept.four_numbers()["last"])
+    assert tested["test/loss"] == pytest.approx(kept.rows[-1]["test/loss"])
+
+
 def test_label_quality_against_its_definition(digits: Make, classifier: Make, make_trainer: Make) -> None:
     datamodule, module, kept = digits(), classifier(), History()
     observed, clean = datamodule.labels.observed[datamodule.train_indices], datamodule.clean_targets
