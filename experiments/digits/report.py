@@ -32,12 +32,12 @@ HEADER = (
 
 def table(rows: list[dict[str, Any]]) -> str:
     body = []
-    for (name, epochs), runs in group(rows, lambda row: (method(row), row["epochs"])).items():
+    for (name, momentum, epochs), runs in group(rows, lambda row: (method(row), *budget(row))).items():
         accuracy = {key: mean_std([run["test_accuracy"][key] for run in runs]) for key in runs[0]["test_accuracy"]}
         steps = sorted({run["steps"] for run in runs})
         body.append(
             (
-                f"`method={name}`",
+                f"`method={name}{' optim=sgd_momentum' if momentum else ''}`",
                 str(epochs),
                 f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,}-{steps[-1]:,}",
                 *accuracy.values(),
@@ -47,6 +47,10 @@ def table(rows: list[dict[str, Any]]) -> str:
             )
         )
     return markdown(HEADER, body)
+
+
+def budget(row: dict[str, Any]) -> tuple[float, int]:
+    return row["config"]["optim"]["momentum"], row["epochs"]
 
 
 def method(row: dict[str, Any]) -> str:
@@ -60,7 +64,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     panels = (("test/acc", "test accuracy"), ("train/memorised", "wrong training labels memorised"))
     styles = {"crust": ("#0072B2", "-", "CRUST"), "ce": ("#D55E00", "--", "cross-entropy")}
     longest = max(row["epochs"] for row in rows)
-    for name, runs in group([row for row in rows if row["epochs"] == longest], method).items():
+    for name, runs in group([row for row in rows if budget(row) == (0, longest)], method).items():
         if name not in styles:
             continue
         colour, line, label = styles[name]
