@@ -15,7 +15,7 @@ _CONFIG_PATH = "pkg://noisylabels_pl.conf" if _INSTALLED else str(Path(__file__)
 
 @hydra.main(version_base="1.3", config_path=_CONFIG_PATH, config_name="config")
 def main(config: DictConfig) -> float | None:
-    """One run; returns the accuracy that a sweeper may maximise (see ``experiment.run``)."""
-    from noisylabels_pl.cli.experiment import run  # torch and Lightning, which --help does not need
+    """One run; returns the accuracy that a sweeper may maximise (see ``job.run``)."""
+    from noisylabels_pl.cli.job import run  # torch and Lightning, which --help does not need
 
     return run(config)

@@ -10,89 +10,108 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from noisylabels_pl.data import Batch
+from noisylabels_pl.core.table import SampleTables
+from noisylabels_pl.data import Batch, training_loader
+
+# What a callback does to the losses of a batch, in the order in which several callbacks do it.
+ROLES = {
+    "loss": "replace the loss of each sample",
+    "weights": "weight the samples of a batch",
+    "samples": "choose the samples of an epoch",
+}
 
 
 class CriterionCallback(L.Callback, ABC):
-    """Replaces what the module's criterion returns in training, and only there.
+    """Changes what the module's criterion returns in training, and only there.
 
     A forward hook on the criterion, a child module such as ``nn.CrossEntropyLoss()``, is in place from
     ``on_train_start`` until the fit ends, however it ends. It acts while a training batch is under way, so validation
-    sees the module's own loss; ``state_dict`` keys do not change.
+    sees the module's own loss; ``state_dict`` keys do not change. The hook computes the criterion's loss per sample,
+    passes it through :meth:`adjust`, and reduces it as the criterion does.
+
+    Several such callbacks work on one criterion in the order of :data:`ROLES`, whatever their order in the Trainer; two
+    of the same role are refused.
 
     Args:
         criterion: name of the criterion in the module, such as ``"loss_fn"`` or ``"head.loss_fn"``; the only child
             module with a ``reduction`` if not given.
+
+    Attributes:
+        tables: state for every training sample; ``self.tables.add(name)`` in ``__init__`` makes a
+            :class:`~noisylabels_pl.core.SampleTable` that is emptied before a fit and saved in checkpoints.
     """
 
+    role: ClassVar[str] = "loss"
+    needs_index: ClassVar[bool] = True  # whether adjust() reads batch.index, for which the loader must be indexed
     without_criterion: ClassVar[str] = ""  # end of the error message: options that do without
 
     def __init__(self, *, criterion: str | None = None) -> None:
         self.criterion = criterion
+        self.tables = SampleTables()
         self._hooked: nn.Module | None = None
+        self._inner: list[CriterionCallback] = []  # callbacks on the same criterion that come before this one
         self._handle: RemovableHandle | None = None
         self._batch: Batch | None = None
 
     @abstractmethod
-    def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        """The loss to train on, in place of the ``loss`` that the criterion made of ``logits`` and ``target``."""
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        """``(B,)``: what to train on in place of ``losses``, the criterion's for each sample.
+
+        It is called once a batch, and again with other targets if a callback of a later role asks for their loss.
+        """
 
     def needs_criterion(self) -> bool:
         """Whether :meth:`adjust` has anything to do; without it no criterion is looked for."""
         return True
 
+    def conflict(self, other: CriterionCallback) -> str | None:
+        """Why this callback cannot work beside another one, if it cannot, apart from both having the same role."""
+        return None
+
     def per_sample_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``(B,)``: the module's criterion with ``reduction="none"``; more dimensions are averaged."""
-        criterion: Any = self._hooked
-        if criterion is None:
+        """``(B,)``: what :meth:`adjust` gets as ``losses``, for other targets."""
+        if self._hooked is None or self._batch is None:
             raise RuntimeError("per_sample_loss() works inside adjust() only")
-        batch, self._batch = self._batch, None  # keeps the hook from acting on this call
-        reduction = getattr(criterion, "reduction", None)
-        try:
-            if reduction is not None:
-                criterion.reduction = "none"
-            loss: Tensor = criterion(logits, target)
-        finally:
-            self._batch = batch
-            if reduction is not None:
-                criterion.reduction = reduction
-        if not loss.ndim or len(loss) != len(target):
-            raise TypeError(
-                f"criterion {type(criterion).__name__} gives no loss per sample: {tuple(loss.shape)} for a batch of "
-                f"{len(target)}; let it obey self.reduction = 'none', or return one value per sample"
-            )
-        return loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+        losses = per_sample(self._hooked, logits, target)
+        for callback in self._inner:
+            losses = callback.adjust(losses, logits, target, self._batch)
+        return losses
 
-    @staticmethod
-    def reduce_like(loss: Tensor, own: Tensor, losses: Tensor) -> Tensor:
-        """Reduce changed per-sample losses as the criterion reduced its own.
-
-        Criteria take a sum, a mean, a mean over class weights, or leave samples out. All of these are the mean times a
-        factor, which is read off ``loss``.
-
-        Args:
-            loss: what the criterion returned.
-            own: ``(B,)`` :meth:`per_sample_loss` of the same logits and targets.
-            losses: ``(B,)`` what to reduce.
-        """
-        mean = own.detach().mean()
-        factor = torch.where(mean != 0, loss.detach() / mean, torch.ones_like(mean))
-        return factor * losses.mean()
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self.tables.clear_rows()  # of an earlier fit; a resume loads its own after this
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.needs_index:
+            self.tables.start(len(training_loader(trainer).dataset))  # type: ignore[arg-type]
+        others = [other for other in _criterion_callbacks(trainer) if other is not self]
+        for other in others:
+            self._refuse(other, self.conflict(other))
         # Not in setup(): weight averaging deep-copies the module there, hooks included.
-        if self.needs_criterion():
-            self._hooked = self._find(pl_module)
+        if not self.needs_criterion():
+            return
+        self._hooked = self._find(pl_module)
+        roles = list(ROLES)
+        is_last = True
+        for other in others:
+            if other.needs_criterion() and other._find(pl_module) is self._hooked:
+                if other.role == self.role:
+                    self._refuse(other, f"both {ROLES[self.role]}")
+                elif roles.index(other.role) < roles.index(self.role):
+                    self._inner.append(other)
+                else:
+                    is_last = False
+        self._inner.sort(key=lambda callback: roles.index(callback.role))
+        if is_last:
             self._handle = self._hooked.register_forward_hook(self._hook, with_kwargs=True)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if not isinstance(batch, Batch):
+        if self.needs_index and not isinstance(batch, Batch):
             raise TypeError(
-                f"a training batch is a {type(batch).__name__} without sample positions; pass "
-                "trainer.fit(module, noisylabels_pl.indexed(train_loader)), and let batch transfer hooks set batch.x "
-                "in place and return batch"
+                f"a training batch is a {type(batch).__name__} without sample positions; let batch transfer hooks set "
+                "batch.x in place and return batch"
             )
         self._batch = batch
 
@@ -100,23 +119,49 @@ class CriterionCallback(L.Callback, ABC):
         self._batch = None
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._release()
+        self._release(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._release()
+        self._release(trainer)
 
-    def _release(self) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        return {"tables": self.tables.state_dict()} if self.tables else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.tables:
+            self.tables.load_state_dict(state_dict["tables"])
+
+    def _release(self, trainer: L.Trainer) -> None:
         if self._handle is not None:
             self._handle.remove()
         self._handle = self._hooked = self._batch = None
+        self._inner = []
+        self.tables.to_cpu()
+
+    def _refuse(self, other: CriterionCallback, reason: str | None) -> None:
+        if reason is not None:
+            raise ValueError(f"{self._name()} and {other._name()} cannot be combined: {reason}; leave one of them out")
+
+    def _name(self) -> str:
+        return type(self).__name__
 
     def _hook(self, criterion: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], loss: Tensor) -> Tensor | None:
         if self._batch is None:
             return None
-        names = dict(zip(("input", "target"), args, strict=False)) | kwargs
-        target = names.pop("target")
-        logits = next(iter(names.values()))
-        return self.adjust(loss, logits, target, self._batch)
+        given = [*args, *(value for name, value in kwargs.items() if name != "target")]
+        logits, target = given[0], kwargs["target"] if "target" in kwargs else given[1]
+        own = losses = per_sample(criterion, logits, target)
+        for callback in (*self._inner, self):
+            losses = callback.adjust(losses, logits, target, self._batch)
+        if losses is own:
+            return None
+        if loss.ndim:  # the module reduces by itself
+            return losses.view(-1, *(1,) * (loss.ndim - 1)).expand_as(loss)
+        # Criteria take a sum, a mean, a mean over class weights, or leave samples out. All of these are the mean times
+        # a factor, which is read off what the criterion made of its own losses.
+        mean = own.detach().mean()
+        factor = torch.where(mean != 0, loss.detach() / mean, torch.ones_like(mean))
+        return factor * losses.mean()
 
     def _find(self, module: L.LightningModule) -> nn.Module:
         if self.criterion is not None:
@@ -126,11 +171,80 @@ class CriterionCallback(L.Callback, ABC):
         found = [child for child in candidates.values() if isinstance(child, nn.Module)]
         if len(found) == 1:
             return found[0]
-        what = (
-            f"no module of that name: {self.criterion}" if self.criterion else f"{len(found)} criteria as child modules"
-        )
+        if self.criterion is None and found:
+            raise TypeError(
+                f"{type(module).__name__} has {len(found)} criteria as child modules: {', '.join(candidates)}; say "
+                f"which one {self._name()} changes: criterion={next(iter(candidates))!r}"
+            )
+        what = "no criterion as a child module" if self.criterion is None else f"no module named {self.criterion!r}"
         raise TypeError(
-            f"{type(module).__name__} has {what}, but {type(self).__name__} changes the loss of one; write "
+            f"{type(module).__name__} has {what} whose loss {self._name()} could change; write "
             "self.criterion = nn.CrossEntropyLoss() in __init__ and self.criterion(logits, y) in training_step"
             f"{self.without_criterion}"
         )
+
+
+class RobustLoss(CriterionCallback):
+    """Trains with another loss than the module's own: ``Trainer(callbacks=[RobustLoss(GCELoss(q=0.7))])``.
+
+    The module's criterion goes on deciding between mean and sum, and validation goes on using it. Unlike other methods
+    this one needs no positions of samples, so any loader will do.
+
+    Args:
+        loss: ``(logits, target)`` to a loss; without trainable parameters.
+        criterion: see :class:`CriterionCallback`.
+
+    Raises:
+        ValueError: ``loss`` has trainable parameters.
+    """
+
+    needs_index = False
+
+    def __init__(self, loss: nn.Module, *, criterion: str | None = None) -> None:
+        super().__init__(criterion=criterion)
+        if any(parameter.requires_grad for parameter in loss.parameters()):
+            raise ValueError(
+                f"loss {type(loss).__name__} has trainable parameters, which no optimizer would know; make it the "
+                "module's own: self.criterion = loss"
+            )
+        self.loss = loss
+
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        return per_sample(self.loss.to(logits.device), logits, target)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"loss": self.loss.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.loss.load_state_dict(state_dict["loss"])
+
+    def _name(self) -> str:
+        return f"RobustLoss({type(self.loss).__name__})"
+
+
+def per_sample(criterion: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    """``(B,)``: a criterion with ``reduction="none"``; more dimensions are averaged.
+
+    Raises:
+        TypeError: the criterion gives no loss per sample.
+    """
+    reduction = getattr(criterion, "reduction", None)
+    try:
+        if reduction is not None:
+            criterion.reduction = "none"  # type: ignore[assignment]
+        loss: Tensor = criterion.forward(logits, target)  # not a call, which would run the hook again
+    finally:
+        if reduction is not None:
+            criterion.reduction = reduction
+    if not loss.ndim or len(loss) != len(target):
+        raise TypeError(
+            f"criterion {type(criterion).__name__} gives no loss per sample: {tuple(loss.shape)} for a batch of "
+            f"{len(target)}; let it obey self.reduction = 'none', or return one value per sample"
+        )
+    return loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+
+
+def _criterion_callbacks(trainer: L.Trainer) -> list[CriterionCallback]:
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, CriterionCallback)]

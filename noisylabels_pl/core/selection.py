@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.core.criterion import CriterionCallback
+from noisylabels_pl.core.criterion import ROLES, CriterionCallback
 from noisylabels_pl.data import Batch, Scores, Selection, SelectionSampler, score, training_loader
 
 
@@ -51,37 +51,50 @@ class SelectionCallback(CriterionCallback):
         self.selection: Selection | None = None
         self._epoch = -1  # the epoch that the selection is for
         self._report: dict[str, float] = {}
-        self._tables: dict[str, Tensor] = {}  # fields of the selection by position in the training set, on the device
+        self._columns: dict[str, Tensor] = {}  # fields of the selection by position in the training set, on the device
+        self._targets: Tensor | None = None  # of the last scoring pass
         self._sampler: SelectionSampler | None = None
-        self._reload_every = 0
+        self._reload_every: int | None = None  # the Trainer's own value, while a fit lasts
+
+    role = "samples"
 
     @abstractmethod
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
         """The samples to train on in ``epoch``, on the CPU; called on one rank, the others receive the result."""
 
-    def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         weights = self.of_batch("weights", batch)
-        if weights is None:
-            return loss
-        own = self.per_sample_loss(logits, target)
-        return self.reduce_like(loss, own, weights * own)
+        return losses if weights is None else weights * losses
+
+    def conflict(self, other: CriterionCallback) -> str | None:
+        # Also if neither needs the criterion.
+        return f"both {ROLES['samples']}" if isinstance(other, SelectionCallback) else None
 
     def of_batch(self, field: str, batch: Batch) -> Tensor | None:
         """``(B,)``: the selection's ``weights`` or ``lam`` for the samples of a batch, if it has any."""
         values: Tensor | None = getattr(self.selection, field, None)
         if values is None or self.selection is None:
             return None
-        if field not in self._tables:
+        if field not in self._columns:
             table = values.new_zeros(int(self.selection.indices.max()) + 1)
             table[self.selection.indices] = values
-            self._tables[field] = table.to(batch.index.device)
-        return self._tables[field][batch.index]
+            self._columns[field] = table.to(batch.index.device)
+        return self._columns[field][batch.index]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
         self._reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
-        self.selection, self._epoch, self._report = None, -1, {}  # of an earlier fit; a resume loads its own after this
+        # Of an earlier fit; a resume loads its own after this.
+        self.selection, self._epoch, self._report, self._targets = None, -1, {}, None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{type(self).__name__} chooses the samples, but with overfit_batches Lightning visits the same "
+                "batches in every epoch; use limit_train_batches, or leave the callback out"
+            )
         super().on_train_start(trainer, pl_module)
         if self._epoch != trainer.current_epoch:
             self._update(trainer, pl_module, trainer.current_epoch)
@@ -92,7 +105,8 @@ class SelectionCallback(CriterionCallback):
         _reload_every(trainer, -1)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        _reload_every(trainer, self._reload_every)
+        if self._reload_every is not None:
+            _reload_every(trainer, self._reload_every)
         if training_loader(trainer).sampler is not self._sampler:
             raise RuntimeError(
                 "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
@@ -103,7 +117,7 @@ class SelectionCallback(CriterionCallback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if trainer.should_stop or (trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epoch):
+        if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epoch:
             return
         self._update(trainer, pl_module, epoch)
         self._install(trainer)
@@ -112,33 +126,26 @@ class SelectionCallback(CriterionCallback):
             # in vain for the last batch of a shorter one before it validates.
             _reload_every(trainer, 1)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        super().teardown(trainer, pl_module, stage)
-        _reload_every(trainer, self._reload_every)
-
     def state_dict(self) -> dict[str, Any]:
         selection = None if self.selection is None else vars(self.selection)
-        return {"epoch": self._epoch, "selection": selection, "report": self._report}
+        return super().state_dict() | {"epoch": self._epoch, "selection": selection, "report": self._report}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
         selection = state_dict["selection"]
         self.selection = None if selection is None else Selection(**selection)
         self._epoch, self._report = state_dict["epoch"], state_dict["report"]
-        self._tables = {}
+        self._columns = {}
 
     def _update(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
-        previous, self._epoch, self._tables = self.selection, epoch, {}
+        previous, self._epoch, self._columns = self.selection, epoch, {}
         if epoch < self.warmup_epochs:
             self.selection = None
             return
         start = time.perf_counter()
         loader = self.scoring_loader or training_loader(trainer)
         scores = score(trainer, module, loader, train_mode=self.train_mode)
-        if len(scores.targets) != len(training_loader(trainer).dataset):  # type: ignore[arg-type]
-            raise ValueError(
-                f"scoring_loader has {len(scores.targets)} samples, the training loader another number; give it "
-                "the same samples in the same order"
-            )
+        self._check_targets(scores.targets, training_loader(trainer))
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting
         scored = time.perf_counter()
@@ -163,6 +170,8 @@ class SelectionCallback(CriterionCallback):
                 f"{type(self).__name__} chooses the samples, but the training loader has a {type(sampler).__name__}; "
                 "give the loader shuffle=True instead of a sampler"
             )
+        if self.selection is not None:
+            _check_positions(self.selection, len(sampler.dataset))  # type: ignore[arg-type]
         sampler.selection = self.selection
         self._sampler = sampler
         if not len(training_loader(trainer)):
@@ -172,11 +181,42 @@ class SelectionCallback(CriterionCallback):
             )
         return sampler
 
-    def _release(self) -> None:
-        super()._release()
+    def _check_targets(self, targets: Tensor, loader: DataLoader[Any]) -> None:
+        if len(targets) != len(loader.dataset):  # type: ignore[arg-type]
+            raise ValueError(
+                f"scoring_loader has {len(targets)} samples, the training loader another number; give it "
+                "the same samples in the same order"
+            )
+        if loader.persistent_workers and self._targets is not None and not torch.equal(targets, self._targets):
+            changed = int((targets != self._targets).sum())
+            raise ValueError(
+                f"{changed} labels of the dataset changed during training, which persistent workers do not notice; "
+                "set persistent_workers=False, or leave the dataset alone and set batch.y in on_train_batch_start"
+            )
+        self._targets = targets
+
+    def _release(self, trainer: L.Trainer) -> None:
+        super()._release(trainer)
+        if self._reload_every is not None:
+            _reload_every(trainer, self._reload_every)
+        self._reload_every = None
+        self._columns, self._targets = {}, None
         if self._sampler is not None:
             self._sampler.selection = None  # the loader may serve another fit
         self._sampler = None
+
+
+def _check_positions(selection: Selection, num_samples: int) -> None:
+    if not len(selection.indices):
+        raise ValueError("select() chose no samples; let it choose some, or raise warmup_epochs")
+    for field in ("indices", "partners"):
+        positions: Tensor | None = getattr(selection, field)
+        if positions is not None and not 0 <= int(positions.min()) <= int(positions.max()) < num_samples:
+            raise ValueError(
+                f"the selection's {field} reach from {int(positions.min())} to {int(positions.max())}, but the "
+                f"training set has {num_samples} samples; select among those, and resume with the data that the "
+                "checkpoint was made from"
+            )
 
 
 def _reload_every(trainer: L.Trainer, epochs: int) -> None:

@@ -9,9 +9,10 @@ from noisylabels_pl.functional.coreset import (
     same_label_partners,
 )
 from noisylabels_pl.functional.gradients import logit_gradient
+from noisylabels_pl.functional.losses import generalized_cross_entropy
 from noisylabels_pl.functional.mixup import mix
 from noisylabels_pl.functional.noise import check_transition_matrix, corrupt, empirical_transition, transition_matrix
-from noisylabels_pl.functional.selection import selection_quality
+from noisylabels_pl.functional.selection import selected_mean, selection_quality
 
 __all__ = [
     "Coreset",
@@ -22,9 +23,11 @@ __all__ = [
     "corrupt",
     "empirical_transition",
     "facility_location",
+    "generalized_cross_entropy",
     "logit_gradient",
     "mix",
     "same_label_partners",
+    "selected_mean",
     "selection_quality",
     "transition_matrix",
 ]

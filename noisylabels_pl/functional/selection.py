@@ -1,8 +1,22 @@
-"""How clean a selection of samples is."""
+"""Selections of samples: training on one, and how clean it is."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+
+def selected_mean(losses: Tensor, selected: Tensor) -> Tensor:
+    """Mean loss of the selected samples; of none a 0 that backpropagates zeros, so that DDP's ranks stay in step.
+
+    The others get gradients of exactly 0, also where their loss is infinite.
+
+    Args:
+        losses: ``(B,)``.
+        selected: ``(B,)`` bool.
+    """
+    kept = torch.where(selected, losses, torch.zeros_like(losses))
+    return kept.sum() / selected.sum().clamp(min=1)
 
 
 def selection_quality(indices: Tensor, is_clean: Tensor) -> tuple[float, float]:

@@ -1,5 +1,1 @@
 """The methods, one file each."""
-
-from noisylabels_pl.methods.crust import Crust
-
-__all__ = ["Crust"]

@@ -149,14 +149,10 @@ class Crust(SelectionCallback):
             raise TypeError(f"Crust mixes inputs, which must be one float tensor, got {what}; or use partner='none'")
         batch.x = mix(batch.x, batch.partner.x, self._lam)
 
-    def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        weights = self.of_batch("weights", batch)
-        if weights is None and batch.partner is None:
-            return loss
-        own = losses = self.per_sample_loss(logits, target)
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         if batch.partner is not None:
             losses = mix(losses, self.per_sample_loss(logits, batch.partner.y), self._lam)
-        return self.reduce_like(loss, own, losses if weights is None else weights * losses)
+        return super().adjust(losses, logits, target, batch)
 
     def _head_weight(self, module: L.LightningModule, device: torch.device) -> Tensor:
         if self.head is not None:

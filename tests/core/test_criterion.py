@@ -20,6 +20,8 @@ from noisylabels_pl.data import Batch
 class Foreign(L.LightningModule):
     """A module as in Lightning's tutorials."""
 
+    lr = 0.1
+
     def __init__(self, criterion: nn.Module | None = None) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 3)
@@ -40,19 +42,21 @@ class Foreign(L.LightningModule):
         self.val_losses.append(float(self.criterion(self(x), y)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
 class Scale(CriterionCallback):
     """Weights each sample by its position plus one."""
 
+    role = "weights"
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.seen: list[Tensor] = []
 
-    def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         self.seen.append(batch.index)
-        return ((batch.index + 1) * self.per_sample_loss(logits, target)).mean()
+        return (batch.index + 1) * losses
 
 
 def data() -> TensorDataset:
@@ -77,7 +81,8 @@ def test_it_replaces_the_training_loss(make_trainer: Trainer, weight: Tensor | N
     layer = nn.Linear(4, 3)
     layer.load_state_dict({name.removeprefix("layer."): v for name, v in before.items() if name.startswith("layer.")})
     losses = F.cross_entropy(layer(x), y, weight=weight, reduction="none")
-    expected = (torch.arange(1, 5) * losses).mean()
+    normaliser = 4 if weight is None else weight[y].sum()  # as torch divides
+    expected = (torch.arange(1, 5) * losses).sum() / normaliser
     torch.testing.assert_close(module.last, expected)
     expected.backward()
     torch.testing.assert_close(module.layer.weight, layer.weight - 0.1 * layer.weight.grad)
@@ -94,15 +99,12 @@ def test_validation_sees_the_modules_own_loss(make_trainer: Trainer) -> None:
     torch.testing.assert_close(torch.tensor(module.val_losses[-3]), F.cross_entropy(module(x), y))
 
 
-class Unchanged(CriterionCallback):
-    """Computes the module's own loss, per sample, and reduces it again."""
+class Twice(CriterionCallback):
+    """Doubles the loss; the same tensor would be passed on untouched."""
 
-    def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        own = self.per_sample_loss(logits, target)
-        torch.testing.assert_close(self.reduce_like(loss, own, own), loss)
-        # Twice the losses are twice the loss, however it is reduced.
-        torch.testing.assert_close(self.reduce_like(loss, own, 2 * own), 2 * loss)
-        return self.reduce_like(loss, own, own)
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        assert losses.shape == target.shape
+        return 2 * losses
 
 
 @pytest.mark.parametrize(
@@ -117,13 +119,27 @@ class Unchanged(CriterionCallback):
 )
 def test_the_criterions_own_scale_is_kept(make_trainer: Trainer, criterion: nn.Module) -> None:
     states = []
-    for callbacks in ([], [Unchanged()]):
+    for callbacks, lr in (([], 0.2), ([Twice()], 0.1)):
         torch.manual_seed(0)
         module = Foreign(criterion)
+        module.lr = lr
         make_trainer(*callbacks, max_epochs=2).fit(module, indexed(loader()))
         states.append(module.state_dict())
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name])
+
+
+def test_a_module_that_reduces_by_itself(make_trainer: Trainer) -> None:
+    class Reduces(Foreign):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            x, y = batch
+            self.losses = self.criterion(self(x), y)
+            self.own = F.cross_entropy(self(x), y, reduction="none")
+            return self.losses.mean()
+
+    module = Reduces(nn.CrossEntropyLoss(reduction="none"))
+    make_trainer(Twice(), max_epochs=1).fit(module, indexed(loader()))
+    torch.testing.assert_close(module.losses, 2 * module.own)
 
 
 class Fails(Foreign):
@@ -166,7 +182,7 @@ class Summed(nn.Module):
     [
         (Foreign(), {}, r"self.criterion = nn.CrossEntropyLoss\(\) in __init__"),
         (Foreign(Summed()), {"criterion": "criterion"}, r"no loss per sample.*reduction = 'none'"),
-        (Foreign(nn.CrossEntropyLoss()), {"criterion": "loss_fn"}, "no module of that name: loss_fn"),
+        (Foreign(nn.CrossEntropyLoss()), {"criterion": "loss_fn"}, "no module named 'loss_fn'"),
     ],
 )
 def test_refusals_say_the_fix(
@@ -179,7 +195,7 @@ def test_refusals_say_the_fix(
 def test_two_criteria_are_ambiguous(make_trainer: Trainer) -> None:
     module = Foreign(nn.CrossEntropyLoss())
     module.auxiliary = nn.MSELoss()
-    with pytest.raises(TypeError, match="2 criteria"):
+    with pytest.raises(TypeError, match=r"2 criteria.*criterion, auxiliary; .*criterion='criterion'"):
         make_trainer(Scale(), max_epochs=1).fit(module, indexed(loader()))
 
 

@@ -107,11 +107,13 @@ def test_weights_follow_their_samples(digits: Make, classifier: Make, make_train
             chosen = torch.randperm(len(scores.targets))[:50]
             return Selection(chosen, weights=chosen.float())
 
-        def adjust(self, loss: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
             weights = self.of_batch("weights", batch)
             assert weights is not None
             self.seen.append((batch.index, weights))
-            return super().adjust(loss, logits, target, batch)
+            adjusted = super().adjust(losses, logits, target, batch)
+            assert torch.equal(adjusted, weights * losses)
+            return adjusted
 
     callback = Weighted(warmup_epochs=0)
     make_trainer(callback, max_epochs=1).fit(classifier(), datamodule=digits())

@@ -1,0 +1,97 @@
+"""Methods that need several fits, each building on what the ones before found out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+Artefacts = dict[str, Tensor]
+"""What stages hand on, by name: a transition matrix, labels, indices, weights."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One ordinary fit of a :class:`StagedMethod`.
+
+    Attributes:
+        name: of the stage, and of its folder.
+        method: from the artefacts of earlier stages to what this one trains with: a criterion, a callback, or whatever
+            else is a method.
+        hand_on: from the fitted ``(trainer, module)`` to the artefacts that this stage adds.
+        start: called with the fresh module and the artefacts before the fit, to start from given weights for example.
+        max_epochs: of this stage; the Trainer's if not given.
+    """
+
+    name: str
+    method: Callable[[Artefacts], Any]
+    hand_on: Callable[[L.Trainer, L.LightningModule], Artefacts] = lambda trainer, module: {}
+    start: Callable[[L.LightningModule, Artefacts], None] = lambda module, artefacts: None
+    max_epochs: int | None = None
+
+
+class StagedMethod(ABC):
+    """A method of several stages, each trained with a method of its own."""
+
+    @abstractmethod
+    def stages(self) -> list[Stage]:
+        """In the order in which they are fitted; what a run reports is the last one's."""
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    folder: Path,
+    fit: Callable[[Stage, Artefacts], tuple[L.Trainer, L.LightningModule]],
+    *,
+    resume: bool = False,
+) -> Artefacts:
+    """Fit one stage after another and keep what each hands on in ``folder/<name>.pt``.
+
+    Args:
+        stages: with different names.
+        folder: exists, and is the same for all ranks.
+        fit: trains one stage. When resuming it goes on from the checkpoint that it finds, and a stage that handed on
+            its artefacts is not fitted again; the last one always is, so that there is something to report.
+        resume: whether to look for the artefacts of an earlier run.
+
+    Returns:
+        The artefacts of all stages.
+
+    Raises:
+        ValueError: two stages have the same name, or hand on an artefact of the same name.
+    """
+    names = [stage.name for stage in stages]
+    if len(set(names)) < len(names):
+        raise ValueError(f"stages need different names, got {', '.join(names)}")
+    artefacts: Artefacts = {}
+    for stage in stages:
+        path = folder / f"{stage.name}.pt"
+        if resume and path.is_file() and stage is not stages[-1]:
+            added = torch.load(path, weights_only=True)
+            _log.info("stage %s was finished before and left %s", stage.name, ", ".join(added) or "nothing")
+        else:
+            trainer, module = fit(stage, artefacts)
+            added = trainer.strategy.broadcast(stage.hand_on(trainer, module))
+            if trainer.is_global_zero and len(stages) > 1:
+                _save(added, path)
+        if twice := artefacts.keys() & added.keys():
+            raise ValueError(f"stage {stage.name} hands on {', '.join(sorted(twice))}, which an earlier stage has")
+        artefacts |= added
+    return artefacts
+
+
+def _save(artefacts: Artefacts, path: Path) -> None:
+    """All or nothing, because a half-written file would pass for a finished stage."""
+    partial = path.with_suffix(".partial")
+    torch.save(artefacts, partial)
+    os.replace(partial, path)

@@ -1,0 +1,119 @@
+"""Two networks that learn from each other."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from noisylabels_pl.core.classifier import Classifier
+from noisylabels_pl.core.table import SampleTables
+from noisylabels_pl.data import Batch, training_loader
+
+
+class Twins(nn.Module):
+    """Two networks of one kind; together they predict the mean of their logits."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = (self.first(x) + self.second(x)) / 2
+        return logits
+
+
+class TwinModule(Classifier):
+    """Trains two networks on the same batches, each with a loss that may depend on both.
+
+    One optimizer holds the parameters of both and minimises the sum of the losses. As long as no loss sends gradients
+    into the other network, this is what an optimizer for each would do, bit for bit; and precision plugins, gradient
+    accumulation and schedulers work as for one network. Gradients are clipped for each network by itself. Validation
+    and test report the mean of the logits.
+
+    A loss that is ``None`` lets its network rest for the step: its parameters get no gradient and stay as they are
+    (DDP then needs ``strategy="ddp_find_unused_parameters_true"``). A step that selects no sample returns
+    :func:`~noisylabels_pl.functional.selected_mean`, which is then a 0 with gradients of 0: if ``None`` came from one
+    rank only, the others would wait for it forever.
+
+    Args:
+        make_net: makes a network; called twice, so that the two start from different weights.
+        num_classes: ``C``.
+        optimizer: called with the parameters of both.
+        scheduler: called with the optimizer; steps once an epoch.
+
+    Attributes:
+        tables: state for every training sample, as in :class:`~noisylabels_pl.core.CriterionCallback`.
+    """
+
+    net: Twins
+
+    def __init__(
+        self,
+        make_net: Callable[[], nn.Module],
+        num_classes: int,
+        optimizer: Callable[[Any], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__(Twins(make_net(), make_net()), num_classes, optimizer, scheduler)
+        self.tables = SampleTables()
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """The scalar loss of each network, or ``None`` for one that rests."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if not isinstance(batch, Batch):
+            raise TypeError(
+                f"a training batch is a {type(batch).__name__} without sample positions; "
+                "pass trainer.fit(module, noisylabels_pl.indexed(train_loader))"
+            )
+        named = zip(("first", "second"), self.losses(batch), strict=True)
+        losses = {name: loss for name, loss in named if loss is not None}
+        if not losses:
+            raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")
+        total = torch.stack([*losses.values()]).sum()
+        options: dict[str, Any] = {
+            "on_step": False,
+            "on_epoch": True,
+            "batch_size": len(batch.index),
+            "sync_dist": True,
+        }
+        self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, **options)
+        self.log("train/loss", total / len(losses), prog_bar=True, **options)
+        return total
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if not gradient_clip_val:
+            return
+        clip: Callable[..., Any] = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
+        for net in (self.net.first, self.net.second):
+            clip(net.parameters(), gradient_clip_val)
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.tables.clear_rows()  # of an earlier fit; a resume loads its own after this
+
+    def on_train_start(self) -> None:
+        self.tables.start(len(training_loader(self.trainer).dataset))  # type: ignore[arg-type]
+
+    def teardown(self, stage: str) -> None:
+        self.tables.to_cpu()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sample_tables"] = self.tables.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.tables.load_state_dict(checkpoint["sample_tables"])
