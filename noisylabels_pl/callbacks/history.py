@@ -9,11 +9,15 @@ from typing import Any
 
 import lightning as L
 
+_EVALUATION = ("val/", "test/")
 FOUR_NUMBERS = ("last", "last_10", "best_val", "best_oracle")
 
 
 class History(L.Callback):
     """Keeps every epoch's metrics, through checkpoints too.
+
+    A checkpoint that is written after validation, before its epoch ends, does not hold what Lightning had averaged of
+    the training steps, so after a resume from one that epoch's row has no ``train/loss``.
 
     Args:
         path: of a CSV file that is rewritten after every epoch, with one row an epoch, also after a resume.
@@ -26,18 +30,20 @@ class History(L.Callback):
         self.path = path
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
-        self._evaluated = False
+        self._evaluation: dict[str, float] = {}  # of the current epoch
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A checkpoint from within an epoch may hold a row of it already.
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+        self._start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = time.perf_counter()
-        self._evaluated = False
+        self._evaluation = {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._evaluated = True
+        metrics = trainer.callback_metrics
+        self._evaluation = {name: float(metrics[name]) for name in metrics if name.startswith(_EVALUATION)}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = {
@@ -47,9 +53,9 @@ class History(L.Callback):
         }
         for name, value in trainer.callback_metrics.items():
             # Of an epoch without evaluation, as the last one under max_steps, Lightning still has the older numbers.
-            if self._evaluated or not name.startswith(("val/", "test/")):
+            if not name.startswith(_EVALUATION):
                 row[name] = float(value)
-        self.rows.append(row)
+        self.rows.append(row | self._evaluation)
         if self.path is not None and trainer.is_global_zero:
             with self.path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, self.columns())
@@ -84,7 +90,7 @@ class History(L.Callback):
         return dict(zip(FOUR_NUMBERS, (accuracy[-1], sum(last) / len(last), best, max(accuracy)), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "evaluation": self._evaluation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
+        self.rows, self._evaluation = state_dict["rows"], state_dict["evaluation"]

@@ -54,11 +54,14 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
     datamodule.setup()
     method = instantiate(config.method, _convert_="all")
     stages = method.stages() if isinstance(method, StagedMethod) else [Stage("fit", lambda artefacts: method)]
+    folders = {stage.name: folder if stage is stages[-1] else folder / stage.name for stage in stages}
+    checkpoints = {name: own / "checkpoints" / "last.ckpt" for name, own in folders.items()}
+    if len(stages) > 1:
+        _check_stages(config.resume, list(checkpoints.values()))
     fitted: list[Experiment] = []
 
     def fit(stage: Stage, artefacts: Artefacts) -> tuple[L.Trainer, L.LightningModule]:
-        is_last = stage is stages[-1]
-        own = folder if is_last else folder / stage.name
+        is_last, own = stage is stages[-1], folders[stage.name]
         own.mkdir(parents=True, exist_ok=True)
         # The same seed for every stage: what differs is what the stages before handed on, also after a resume.
         L.seed_everything(config.seed, workers=True, verbose=False)
@@ -70,8 +73,7 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
             datamodule.labels.save(folder / "noise.npz")
         checkpoint = config.resume
         if checkpoint is not None and len(stages) > 1:
-            checkpoint = own / "checkpoints" / "last.ckpt"
-            checkpoint = checkpoint if checkpoint.is_file() else None
+            checkpoint = checkpoints[stage.name] if checkpoints[stage.name].is_file() else None
         try:
             experiment.trainer.fit(experiment.module, datamodule=datamodule, ckpt_path=checkpoint)
         except BaseException:
@@ -142,6 +144,18 @@ def build(
         enable_progress_bar=show_progress,
     )
     return Experiment(datamodule, module, trainer, history)
+
+
+def _check_stages(resume: str | None, checkpoints: Sequence[Path]) -> None:
+    """A run of several stages goes on in its own folder; a new one takes nothing of an older one."""
+    if resume is None:
+        for checkpoint in checkpoints:
+            checkpoint.unlink(missing_ok=True)
+    elif Path(resume).resolve() not in [checkpoint.resolve() for checkpoint in checkpoints]:
+        raise ValueError(
+            f"resume={resume} is not the last.ckpt of a stage of this run; a method of several stages goes on in its "
+            "own folder: resume=FOLDER/checkpoints/last.ckpt hydra.run.dir=FOLDER"
+        )
 
 
 def _checkpoints(folder: Path, monitor: str | None) -> list[ModelCheckpoint]:

@@ -53,6 +53,10 @@ class CriterionCallback(L.Callback, ABC):
         self._handle: RemovableHandle | None = None
         self._batch: Batch | None = None
 
+    @property
+    def state_key(self) -> str:
+        return f"{self._name()}[criterion={self.criterion}]"  # two of a class may work on two criteria
+
     @abstractmethod
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         """``(B,)``: what to train on in place of ``losses``, the criterion's for each sample.

@@ -28,7 +28,8 @@ class Stage:
         name: of the stage, and of its folder.
         method: from the artefacts of earlier stages to what this one trains with: a criterion, a callback, or whatever
             else is a method.
-        hand_on: from the fitted ``(trainer, module)`` to the artefacts that this stage adds.
+        hand_on: from the fitted ``(trainer, module)`` to the artefacts that this stage adds; called on all ranks, the
+            first one's count.
         start: called with the fresh module and the artefacts before the fit, to start from given weights for example.
         max_epochs: of this stage; the Trainer's if not given.
     """
@@ -74,6 +75,9 @@ def run_stages(
     if len(set(names)) < len(names):
         raise ValueError(f"stages need different names, got {', '.join(names)}")
     artefacts: Artefacts = {}
+    if not resume:
+        for stage in stages:  # of an older run, which a later resume would take for this one's
+            (folder / f"{stage.name}.pt").unlink(missing_ok=True)
     for stage in stages:
         path = folder / f"{stage.name}.pt"
         if resume and path.is_file() and stage is not stages[-1]:
@@ -81,11 +85,12 @@ def run_stages(
             _log.info("stage %s was finished before and left %s", stage.name, ", ".join(added) or "nothing")
         else:
             trainer, module = fit(stage, artefacts)
-            added = trainer.strategy.broadcast(stage.hand_on(trainer, module))
+            added = {name: value.cpu() for name, value in stage.hand_on(trainer, module).items()}
+            added = trainer.strategy.broadcast(added)
+            if twice := artefacts.keys() & added.keys():
+                raise ValueError(f"stage {stage.name} hands on {', '.join(sorted(twice))}, as an earlier stage does")
             if trainer.is_global_zero and len(stages) > 1:
                 _save(added, path)
-        if twice := artefacts.keys() & added.keys():
-            raise ValueError(f"stage {stage.name} hands on {', '.join(sorted(twice))}, which an earlier stage has")
         artefacts |= added
     return artefacts
 

@@ -52,9 +52,9 @@ class SampleTable:
         table[index] = rows[first].to(table.dtype)
 
     def _rows(self, like: Tensor) -> Tensor:
+        if self.num_samples is None:
+            raise RuntimeError("a SampleTable needs start(num_samples) before its first use")
         if self.rows is None:
-            if self.num_samples is None:
-                raise RuntimeError("a SampleTable needs start(num_samples) before its first use")
             # Half types are too coarse for running averages.
             dtype = torch.promote_types(like.dtype, torch.float32) if like.is_floating_point() else like.dtype
             shape = (self.num_samples, *like.shape[1:])
@@ -93,7 +93,8 @@ class SampleTables(dict[str, SampleTable]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What :meth:`state_dict` returned."""
         for name, table in self.items():
-            table.rows = state_dict[name]
+            rows = state_dict[name]
+            table.rows = None if rows is None else rows.clone()
 
 
 def _gather(values: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -30,13 +30,13 @@ class Twins(nn.Module):
         return logits
 
 
-class TwinModule(Classifier):
+class TwinModule(Classifier, ABC):
     """Trains two networks on the same batches, each with a loss that may depend on both.
 
     One optimizer holds the parameters of both and minimises the sum of the losses. As long as no loss sends gradients
     into the other network, this is what an optimizer for each would do, bit for bit; and precision plugins, gradient
-    accumulation and schedulers work as for one network. Gradients are clipped for each network by itself. Validation
-    and test report the mean of the logits.
+    accumulation and schedulers work as for one network. Gradients are clipped for each network by itself, and so are
+    those of whatever else a subclass trains. Validation and test report the mean of the logits.
 
     A loss that is ``None`` lets its network rest for the step: its parameters get no gradient and stay as they are
     (DDP then needs ``strategy="ddp_find_unused_parameters_true"``). A step that selects no sample returns
@@ -99,8 +99,10 @@ class TwinModule(Classifier):
         if not gradient_clip_val:
             return
         clip: Callable[..., Any] = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
-        for net in (self.net.first, self.net.second):
-            clip(net.parameters(), gradient_clip_val)
+        first, second = [*self.net.first.parameters()], [*self.net.second.parameters()]
+        others = [*({*self.parameters()} - {*first, *second})]
+        for parameters in filter(None, (first, second, others)):
+            clip(parameters, gradient_clip_val)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":

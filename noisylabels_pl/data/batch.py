@@ -137,9 +137,20 @@ def _visits_all_once(sampler: Any) -> bool:
     return type(sampler) in (SequentialSampler, DistributedSampler)
 
 
+class _IndexedLoader(DataLoader[Any]):
+    """A loader whose worker processes start with its first batch, not with its iterator.
+
+    After a resume Lightning makes the first iterator before it tells the sampler the epoch; workers that start reading
+    at once would read the order of epoch 0.
+    """
+
+    def __iter__(self) -> Any:
+        yield from super().__iter__()
+
+
 def like(loader: DataLoader[Any], dataset: IndexedDataset, sampler: Any, *, drop_last: bool) -> DataLoader[Any]:
     """A loader of indexed batches with the batch size and the workers of another one."""
-    return DataLoader(
+    return _IndexedLoader(
         dataset,
         batch_size=loader.batch_size,
         sampler=sampler,

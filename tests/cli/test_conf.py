@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 
 import lightning as L
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 from torch import nn
 
-CONF = Path(__file__).parents[2] / "conf"
-
-
-def options(group: str) -> list[str]:
-    return sorted(str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml"))
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+from tests.helpers import composed, options
 
 
 @pytest.mark.parametrize(("data", "noise"), list(product(options("data"), options("noise"))))

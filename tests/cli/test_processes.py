@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 COMMAND = [sys.executable, "-m", "noisylabels_pl"]
 SMALL = ["trainer=cpu", "data.train_size=400", "data.val_fraction=0.2"]
 
@@ -56,24 +56,6 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(tmp_path: Path)
     for name, value in weights(tmp_path / "whole").items():
         assert torch.equal(value, weights(tmp_path / "run")[name]), name
     assert len(metrics.read_text().splitlines()) == 1 + epochs
-
-
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    """320 training samples: every epoch on all of them is whole batches, so DDP repeats none."""
-    one = run(tmp_path, "method=ce", "trainer.max_epochs=3", name="one")
-    two = run(tmp_path, "method=ce", "trainer.max_epochs=3", "trainer=ddp_cpu", name="two")
-    assert two["history"]["step"] == one["history"]["step"]
-    assert two["history"]["test/acc"] == pytest.approx(one["history"]["test/acc"], abs=0.005)
-    assert two["history"]["train/loss"] == pytest.approx(one["history"]["train/loss"], rel=1e-3)
-    for name, value in weights(tmp_path / "one").items():
-        torch.testing.assert_close(weights(tmp_path / "two")[name], value, rtol=1e-3, atol=1e-4)
-
-
-def test_crust_on_two_processes(tmp_path: Path) -> None:
-    row = run(tmp_path, "trainer.max_epochs=8", "trainer=ddp_cpu")
-    assert row["history"]["selection/precision"][-1] > row["pool_precision"]
-    assert len([value for value in row["history"]["val/acc"] if value is not None]) == 8
-    assert row["history"]["selection/size"][-1] == pytest.approx(160, abs=5)
 
 
 def test_a_sweep(tmp_path: Path) -> None:

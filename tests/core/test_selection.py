@@ -16,22 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from noisylabels_pl import indexed
 from noisylabels_pl.core import Classifier, SelectionCallback
 from noisylabels_pl.data import Batch, Digits, Scores, Selection, score, training_loader
+from tests.helpers import Recorder
 
 Make = Callable[..., Any]
-
-
-class Recorder(L.Callback):
-    """Which samples each epoch trained on, and in which epochs validation ran."""
-
-    def __init__(self) -> None:
-        self.visited: dict[int, list[int]] = {}
-        self.validated: list[int] = []
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.visited.setdefault(trainer.current_epoch, []).extend(batch.index.tolist())
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.validated.append(trainer.current_epoch)
 
 
 class Schedule(SelectionCallback):

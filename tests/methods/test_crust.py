@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from noisylabels_pl import Crust, indexed
 from noisylabels_pl.callbacks import History, LabelQuality
-from noisylabels_pl.data import Batch, Digits, Scores
+from noisylabels_pl.data import Scores
+from tests.helpers import Tutorial, WithCriterion, foreign_loader
 
 Make = Callable[..., Any]
 
@@ -141,50 +141,6 @@ def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
 def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Crust(**options)
-
-
-class Tutorial(L.LightningModule):
-    """As in Lightning's tutorials: knows nothing of this library."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        loss = F.cross_entropy(self(x), y)
-        self.log("train_loss", loss)
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        x, y = batch
-        self.log("val_acc", (self(x).argmax(1) == y).float().mean())
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
-
-
-class WithCriterion(Tutorial):
-    def __init__(self) -> None:
-        super().__init__()
-        self.criterion = nn.CrossEntropyLoss()
-        self.losses: list[tuple[Batch, Tensor]] = []
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        loss = self.criterion(self(x), y)
-        with torch.no_grad():
-            self.losses.append((batch, loss.detach(), F.cross_entropy(self(x), y)))
-        return loss
-
-
-def foreign_loader(datamodule: Digits) -> DataLoader[Any]:
-    rows = datamodule.train_indices
-    x = (datamodule.arrays.x_train[rows].float() - 4.88) / 6.02
-    return DataLoader(TensorDataset(x, datamodule.labels.observed[rows]), batch_size=32, shuffle=True)
 
 
 def test_one_callback_in_a_foreign_project(digits: Make, make_trainer: Make) -> None:

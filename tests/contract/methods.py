@@ -1,0 +1,122 @@
+"""Every method of ``conf/method``, and small runs of it on real data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from noisylabels_pl.cli.experiment import Experiment, execute
+from noisylabels_pl.core import CriterionCallback, RobustLoss, SelectionCallback, StagedMethod
+from tests.helpers import Recorder, composed, options
+
+# 192 training samples are 6 batches; CRUST selects from epoch 5 and mixes in one variant from epoch 6 on.
+SMALL = (
+    "trainer=cpu",
+    "logger=none",
+    "data.train_size=240",
+    "data.val_fraction=0.2",
+    "optim=sgd_momentum",
+    "schedule=multistep",
+    "schedule.milestones=[3,7]",
+    "trainer.max_epochs=9",
+)
+EPOCHS, BATCHES = 9, 6
+
+
+def make(name: str) -> Any:
+    """The method as its YAML has it."""
+    return instantiate(composed(f"method={name}").method, _convert_="all")
+
+
+def mechanism(method: Any) -> str:
+    """Methods of one mechanism share their code paths through ``core/``."""
+    if isinstance(method, partial):
+        return "twin"
+    for kind in (StagedMethod, SelectionCallback, CriterionCallback):
+        if isinstance(method, kind):
+            return kind.__name__ + (" with tables" if getattr(method, "tables", None) else "")
+    return "robust loss" if type(method).__module__.startswith("noisylabels_pl") else "torch's loss"
+
+
+def one_of_each_mechanism() -> list[Any]:
+    """All methods; all but the first of every mechanism are marked slow."""
+    seen: set[str] = set()
+    params = []
+    for name in options("method"):
+        kind = mechanism(make(name))
+        params.append(pytest.param(name, marks=[pytest.mark.slow] if kind in seen else []))
+        seen.add(kind)
+    return params
+
+
+def run(method: str, folder: Path, *overrides: str, callbacks: Sequence[L.Callback] = ()) -> Experiment:
+    """A small run, as the command line makes it."""
+    return execute(composed(f"method={method}", *SMALL, *overrides), folder, callbacks)
+
+
+def as_callbacks(name: str) -> list[L.Callback]:
+    """The method for somebody else's module; skips methods that are modules themselves."""
+    method = make(name)
+    if isinstance(method, nn.Module):
+        return [RobustLoss(method)]
+    if not isinstance(method, L.Callback):
+        pytest.skip("not a callback or a loss: it brings its own module")
+    return [method]
+
+
+def state(experiment: Experiment) -> dict[str, Any]:
+    """All that a run leaves behind, but for times and for where files lie."""
+    trainer = experiment.trainer
+    left = {
+        "weights": experiment.module.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+        "schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+        "callbacks": {
+            type(callback).__name__: callback.state_dict()
+            for callback in trainer.callbacks
+            if type(callback).__module__.startswith("noisylabels_pl")
+        },
+        "tables": getattr(experiment.module, "tables", {}) and experiment.module.tables.state_dict(),
+        "steps": trainer.global_step,
+    }
+    return without_times(left)
+
+
+def record(method: str, folder: Path, *overrides: str) -> dict[str, Any]:
+    """A small run: what it leaves behind, what it visited, and how it went."""
+    recorder = Recorder()
+    experiment = run(method, folder, *overrides, callbacks=[recorder])
+    history = experiment.history.columns()
+    return state(experiment) | vars(recorder) | {"history": history, "rank": experiment.trainer.global_rank}
+
+
+def without_times(value: Any) -> Any:
+    """The same without ``seconds`` and ``..._s``."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if not (k == "seconds" or str(k).endswith("_s"))}
+    return [without_times(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def assert_same(a: Any, b: Any, where: str = "state") -> None:
+    """Equal, bit for bit."""
+    if isinstance(a, Tensor):
+        assert isinstance(b, Tensor), where
+        assert torch.equal(a.nan_to_num(), b.nan_to_num()), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key, value in a.items():
+            assert_same(value, b[key], f"{where}[{key!r}]")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for i, (left, right) in enumerate(zip(a, b, strict=True)):
+            assert_same(left, right, f"{where}[{i}]")
+    else:
+        assert a == b or (a != a and b != b), f"{where}: {a} is not {b}"

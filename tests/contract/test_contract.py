@@ -1,0 +1,264 @@
+"""What every method owes its users, checked for each file of ``conf/method`` without a line of its own.
+
+One method of each mechanism runs by default, all with ``-m ''``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.nn import functional as F
+
+from noisylabels_pl import indexed
+from noisylabels_pl.core import SelectionCallback, StagedMethod
+from noisylabels_pl.data import LabelNoise
+from tests.helpers import Recorder, WithCriterion, composed, foreign_loader, options
+
+from .methods import BATCHES, EPOCHS, as_callbacks, assert_same, make, one_of_each_mechanism, run, state
+
+Make = Callable[..., Any]
+every_method = pytest.mark.parametrize("method", one_of_each_mechanism())
+
+
+class Stop(L.Callback):
+    """Fails in the middle of an epoch, as a machine does."""
+
+    def __init__(self, epoch: int = 7) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == self.epoch and trainer.fit_loop.batch_idx == 1:
+            raise InterruptedError("stopped")
+
+
+@every_method
+def test_it_composes_with_every_dataset_and_noise(method: str) -> None:
+    for data, noise in product(options("data"), options("noise")):
+        config = composed(f"method={method}", f"data={data}", f"noise={noise}")
+        assert config.method == composed(f"method={method}").method
+        if noise not in ("file", "matrix"):  # which need a file or a matrix
+            assert isinstance(instantiate(config.noise, _convert_="all"), LabelNoise)
+
+
+@every_method
+def test_worker_processes_change_nothing(method: str, tmp_path: Path) -> None:
+    runs = []
+    for workers in (0, 2):
+        recorder = Recorder()
+        experiment = run(method, tmp_path, f"data.num_workers={workers}", callbacks=[recorder])
+        runs.append([state(experiment), recorder.visited, recorder.validated])
+    assert_same(*runs)
+    assert recorder.validated[-EPOCHS:] == list(range(EPOCHS))
+    assert torch.tensor(experiment.history.column("train/loss")).isfinite().all()
+
+
+@every_method
+@pytest.mark.parametrize("when", ["at the epoch's end", "after validation"])
+def test_resumed_equals_uninterrupted(method: str, when: str, tmp_path: Path) -> None:
+    if when == "after validation" and isinstance(make(method), StagedMethod):
+        pytest.skip("a staged run resumes from its own last.ckpt, which is written at the epoch's end")
+    whole, visits = run(method, tmp_path / "whole", callbacks=[everything := Recorder()]), everything.visited
+    saved = ModelCheckpoint(tmp_path, filename="validated", mode="max", save_on_train_epoch_end=False)
+    with pytest.raises(InterruptedError):
+        run(method, tmp_path / "run", callbacks=[Stop(), saved])
+    (last,) = tmp_path.glob("run/**/last.ckpt") if when == "at the epoch's end" else tmp_path.glob("validated.ckpt")
+    recorder = Recorder()
+    # Workers prefetch, so a wrong order of the first batches would show.
+    resumed = run(method, tmp_path / "run", f"resume={last}", "data.num_workers=2", callbacks=[recorder])
+    if when == "after validation":
+        # Lightning does not save what it had averaged of the epoch's steps.
+        expected, row = whole.history.rows[6], resumed.history.rows[6]
+        whole.history.rows[6] = {name: value for name, value in expected.items() if name in row}
+        assert {"epoch", "step", "seconds", "val/acc", "val/loss", "test/acc", "train/memorised"} <= row.keys()
+    assert_same(state(resumed), state(whole))
+    for epoch in (7, 8):
+        assert recorder.visited[epoch] == visits[epoch]
+
+
+@every_method
+def test_clean_labels_are_never_read(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = run(method, tmp_path / "right")
+    apply = LabelNoise.apply
+
+    def garbage(self: LabelNoise, *args: Any, **kwargs: Any) -> Any:
+        labels = apply(self, *args, **kwargs)
+        args[0].random_(0, 10, generator=torch.Generator().manual_seed(1))  # the dataset's own labels
+        labels.clean.copy_(args[0])
+        return labels
+
+    monkeypatch.setattr(LabelNoise, "apply", garbage)
+    blind = run(method, tmp_path / "garbage")
+    assert not torch.equal(blind.datamodule.clean_targets, experiment.datamodule.clean_targets)
+    for key in ("weights", "optimizers", "tables", "steps"):
+        assert_same(state(blind)[key], state(experiment)[key])
+
+
+# Options of the Trainer, and the optimiser steps they leave to an epoch on all samples.
+TRAINER = {
+    "precision=bf16-mixed": BATCHES,
+    "accumulate_grad_batches=2": BATCHES // 2,
+    "gradient_clip_val=0.01": BATCHES,
+    "limit_train_batches=3": 3,
+    "limit_train_batches=0.5": BATCHES // 2,
+    "overfit_batches=2": 2,
+    "fast_dev_run=true": 1,
+}
+
+
+@every_method
+@pytest.mark.parametrize("option", TRAINER)
+def test_options_of_the_trainer(method: str, option: str, tmp_path: Path) -> None:
+    class Longest(L.Callback):
+        """The longest step that plain SGD took."""
+
+        def __init__(self) -> None:
+            self.length = 0.0
+            self.before: dict[str, Tensor] = {}
+
+        def on_before_zero_grad(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
+            now = {name: value.detach().clone() for name, value in module.named_parameters()}
+            for half in ("net.first", "net.second") if hasattr(module.net, "first") else ("",):
+                parts = [now[name] - value for name, value in self.before.items() if name.startswith(half)]
+                if parts:
+                    self.length = max(self.length, float(torch.cat([part.flatten() for part in parts]).norm()))
+            self.before = now
+
+    recorder, longest = Recorder(), Longest()
+    overrides = ("optim=sgd", "optim.lr=0.1", f"++trainer.{option}")
+    if option == "overfit_batches=2" and isinstance(make(method), SelectionCallback):
+        with pytest.raises(ValueError, match=r"with overfit_batches .*; use limit_train_batches"):
+            run(method, tmp_path, *overrides)
+        return
+    experiment = run(method, tmp_path, *overrides, callbacks=[recorder, longest])
+    first = experiment.history.rows[0]
+    steps = first["step"]
+    batches = -(-len(recorder.visited[0]) // 32)
+    assert steps == min(TRAINER[option], -(-batches // (2 if "accumulate" in option else 1)))
+    assert torch.tensor(experiment.history.column("train/loss")).isfinite().all()
+    assert {parameter.dtype for parameter in experiment.module.parameters()} == {torch.float32}
+    if "clip" in option:
+        assert 0.5e-3 < longest.length <= 1.0001e-3  # lr times the norm
+    if "fast" not in option:
+        assert recorder.validated[-EPOCHS:] == list(range(EPOCHS))
+
+
+def fit_foreign(method: str, digits: Make, make_trainer: Make, **options: Any) -> tuple[Any, Any, L.Trainer]:
+    torch.manual_seed(0)
+    module, loader = options.pop("module", WithCriterion)(), indexed(foreign_loader(digits()))
+    val = options.pop("val", None)
+    trainer = make_trainer(*options.pop("callbacks", as_callbacks(method)), **({"max_epochs": 7} | options))
+    trainer.fit(module, loader, val)
+    return module, loader, trainer
+
+
+def hooks(module: torch.nn.Module) -> list[Any]:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
+    return [hook for child in module.modules() for kind in kinds for hook in getattr(child, kind).values()]
+
+
+def assert_untouched(module: Any, loader: Any, trainer: L.Trainer, plain: Any) -> None:
+    assert module.state_dict().keys() == plain.state_dict().keys()
+    assert vars(module).keys() == vars(plain).keys()
+    assert dict(module.named_modules()).keys() == dict(plain.named_modules()).keys()
+    assert module.criterion.reduction == "mean"
+    assert not hooks(module)
+    assert loader.sampler.selection is None
+    assert trainer.reload_dataloaders_every_n_epochs == 0
+
+
+@every_method
+def test_a_foreign_module_is_left_as_it_was(method: str, digits: Make, make_trainer: Make) -> None:
+    callbacks = as_callbacks(method)
+    plain, _, _ = fit_foreign(method, digits, make_trainer, callbacks=[])
+    once = fit_foreign(method, digits, make_trainer, callbacks=callbacks)
+    again = fit_foreign(method, digits, make_trainer, callbacks=callbacks)  # nothing is left of the first fit
+    for fitted in (once, again):
+        assert_untouched(*fitted, plain)
+    assert_same(again[0].state_dict(), once[0].state_dict())
+
+
+@every_method
+def test_a_foreign_module_that_fails_is_left_as_it_was(method: str, digits: Make, make_trainer: Make) -> None:
+    class Fails(WithCriterion):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            failed.append(self)
+            if self.trainer.current_epoch == 5 and batch_idx == 1:
+                raise KeyError("in the step")
+            return super().training_step(batch, batch_idx)
+
+    failed: list[Any] = []
+    callbacks = as_callbacks(method)
+    loader = indexed(foreign_loader(digits()))
+    trainer = make_trainer(*callbacks, max_epochs=7)
+    with pytest.raises(KeyError, match="in the step"):
+        trainer.fit(Fails(), loader)
+    plain, _, _ = fit_foreign(method, digits, make_trainer, callbacks=[])
+    assert_untouched(failed[0], loader, trainer, plain)
+
+
+@every_method
+def test_it_trains_on_something_else_than_the_modules_own_loss(method: str, digits: Make, make_trainer: Make) -> None:
+    callbacks = as_callbacks(method)
+    if method == "ce":
+        pytest.skip("is what the module does by itself")
+    plain, _, _ = fit_foreign(method, digits, make_trainer, callbacks=[])
+    module, _, _ = fit_foreign(method, digits, make_trainer, callbacks=callbacks)
+    assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), module.parameters(), strict=True))
+
+
+@every_method
+def test_evaluation_is_not_touched(method: str, digits: Make, make_trainer: Make) -> None:
+    class Evaluates(WithCriterion):
+        """Does not learn, and keeps what evaluation computes."""
+
+        lr = 0.0
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            x, y = batch
+            seen.append((batch, self.criterion(self(x), y), self.training))
+
+        test_step = validation_step
+
+        def predict_step(self, batch: Any, batch_idx: int) -> None:
+            self.validation_step(batch, batch_idx)
+
+    evaluation = indexed(foreign_loader(digits()))  # with positions, which must not be taken for the training set's
+    seen: list[Any] = []
+    module, _, trainer = fit_foreign(
+        method, digits, make_trainer, module=Evaluates, val_check_interval=0.5, val=evaluation
+    )
+    assert len(seen) >= 2 * 7 * len(evaluation)
+    fitted = len(seen)
+    for evaluate in (trainer.validate, trainer.test, trainer.predict):
+        evaluate(module, evaluation)
+    assert len(seen) == fitted + 3 * len(evaluation)
+    x, y = evaluation.dataset.dataset.tensors
+    with torch.no_grad():
+        for batch, loss, training in seen:
+            assert not training
+            assert torch.equal(batch.x, x[batch.index])
+            assert torch.equal(batch.y, y[batch.index])
+            torch.testing.assert_close(loss, F.cross_entropy(module(batch.x), batch.y))
+
+
+@every_method
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_schedulers_of_a_foreign_module(method: str, interval: str, digits: Make, make_trainer: Make) -> None:
+    class Scheduled(WithCriterion):
+        def configure_optimizers(self) -> Any:
+            optimizer = super().configure_optimizers()
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+    _, _, trainer = fit_foreign(method, digits, make_trainer, module=Scheduled)
+    expected = 7 if interval == "epoch" else trainer.global_step
+    assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == expected

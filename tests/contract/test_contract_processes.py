@@ -1,0 +1,90 @@
+"""What every method owes to people with several devices, and to those whose machine is switched off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers import ROOT
+
+from .methods import EPOCHS, assert_same, one_of_each_mechanism, record
+
+pytestmark = pytest.mark.processes
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+WORKER = ROOT / "tests" / "contract" / "worker.py"
+
+
+def start(method: str, folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, str(WORKER), method, str(folder), *overrides]
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=ENVIRONMENT, cwd=folder, **pipes)
+
+
+def result(process: subprocess.Popen[str], folder: Path, rank: int = 0) -> dict[str, Any]:
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return torch.load(folder / f"rank{rank}.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("method", one_of_each_mechanism())
+def test_two_processes(method: str, tmp_path: Path) -> None:
+    process = start(method, tmp_path / "two", "trainer=ddp_cpu")
+    ranks = [result(process, tmp_path / "two", rank) for rank in (0, 1)]
+    one = record(method, tmp_path / "one")
+
+    for key in ("weights", "optimizers", "schedulers", "tables", "steps", "given", "validated"):
+        assert_same(ranks[0][key], ranks[1][key], key)
+    assert ranks[0]["validated"][-EPOCHS:] == list(range(EPOCHS))
+    for epoch, given in ranks[0]["given"].items():
+        visited = [rank["visited"][epoch] for rank in ranks]
+        assert len(visited[0]) == len(visited[1]) == -(-len(given) // 2)
+        assert sorted(set(visited[0] + visited[1])) == sorted(given)
+
+    # A sum of two halves rounds differently from a sum. Where samples are chosen that may tip a choice, and an odd
+    # number of them makes the ranks repeat one; until then the algorithm is the same.
+    everything = list(range(len(one["given"][0])))
+    alike = next((epoch for epoch, given in one["given"].items() if given != everything), EPOCHS)
+    for name in ("train/loss", "val/acc", "test/acc"):
+        expected = one["history"][name][:alike]
+        assert ranks[0]["history"][name][:alike] == pytest.approx(expected, rel=1e-3, abs=0.01)
+    if alike == EPOCHS:
+        torch.testing.assert_close(ranks[0]["weights"], one["weights"], rtol=1e-3, atol=1e-4)
+    else:
+        chosen, alone = (set(run["given"][alike]) for run in (ranks[0], one))
+        assert len(chosen ^ alone) <= 0.04 * len(alone)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """A process that is killed writes nothing more; what it wrote before must be enough."""
+    folder = tmp_path / "run"
+    overrides = ("trainer.max_epochs=60", "logger=csv")
+    process = start("crust", folder, *overrides)
+    metrics = folder / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 9:  # past the first selections
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "rank0.pt").exists()
+    last = folder / "checkpoints" / "last.ckpt"
+    stopped = torch.load(last, weights_only=True)["epoch"]
+    assert 5 < stopped < 59
+    overrides = (f"trainer.max_epochs={stopped + 4}", "logger=csv")
+    resumed = result(start("crust", folder, *overrides, f"resume={last}"), folder)
+    whole = record("crust", tmp_path / "whole", *overrides)
+    for epoch, visited in resumed.pop("visited").items():
+        assert visited == whole["visited"][epoch]
+    for key in ("weights", "optimizers", "schedulers", "callbacks", "steps"):
+        assert_same(resumed[key], whole[key], key)
+    assert len(metrics.read_text().splitlines()) == 1 + stopped + 4

@@ -1,0 +1,240 @@
+"""Several callbacks in one fit: those that may be combined are, whatever their order, and the others are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import permutations
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from noisylabels_pl import Crust, GCELoss, RobustLoss, indexed
+from noisylabels_pl.core import CriterionCallback
+from noisylabels_pl.data import Batch
+from noisylabels_pl.functional import generalized_cross_entropy
+from tests.helpers import WithCriterion, foreign_loader
+
+Make = Callable[..., Any]
+
+
+class Trim(CriterionCallback):
+    """Leaves out the half of a batch with the largest losses, as the loss before it has them."""
+
+    role = "weights"
+
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        return 2 * losses * (losses <= losses.median())
+
+
+class Remember(CriterionCallback):
+    """Adds a penalty from a running average of each sample's predictions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.averages = self.tables.add("averages")
+
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        probs = logits.softmax(1)
+        old = self.averages.read(batch.index, probs)
+        self.averages.write(batch.index, 0.7 * old + 0.3 * probs)
+        return losses + (probs * self.averages.read(batch.index, probs)).sum(1)
+
+
+def fit(digits: Make, make_trainer: Make, *callbacks: L.Callback, module: Any = WithCriterion) -> Any:
+    torch.manual_seed(0)
+    fitted = module()
+    make_trainer(*callbacks, max_epochs=3).fit(fitted, indexed(foreign_loader(digits())))
+    return fitted
+
+
+def same_weights(modules: list[L.LightningModule]) -> bool:
+    states = [module.state_dict() for module in modules]
+    return all(torch.equal(value, other[name]) for other in states for name, value in states[0].items())
+
+
+def test_loss_weights_and_samples_in_any_order(digits: Make, make_trainer: Make) -> None:
+    def make() -> list[L.Callback]:
+        return [RobustLoss(GCELoss()), Trim(), Crust(warmup_epochs=1, selector="facility_location", weights="cluster")]
+
+    together = [fit(digits, make_trainer, *order) for order in permutations(make())]
+    assert same_weights(together)
+    for left_out in range(3):
+        callbacks = make()
+        del callbacks[left_out]
+        assert not same_weights([together[0], fit(digits, make_trainer, *callbacks)])
+
+
+@pytest.mark.parametrize("crust_first", [True, False])
+def test_the_value_of_a_loss_inside_a_coreset(digits: Make, make_trainer: Make, crust_first: bool) -> None:
+    class Recomputes(WithCriterion):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            logits = self(batch.x)
+            loss = self.criterion(logits, batch.y)
+            if batch.partner is not None:
+                share = crust.of_batch("lam", batch).masked_fill(batch.partner.index == batch.index, 1)
+                own, other = (generalized_cross_entropy(logits, y, 0.7) for y in (batch.y, batch.partner.y))
+                weights = crust.of_batch("weights", batch)
+                checked.append((loss, (weights * (share * own + (1 - share) * other)).mean()))
+            return loss
+
+    checked: list[tuple[Tensor, Tensor]] = []
+    crust = Crust(warmup_epochs=1, selector="facility_location", weights="cluster")
+    callbacks = [crust, RobustLoss(GCELoss(q=0.7))]
+    fit(digits, make_trainer, *callbacks[:: 1 if crust_first else -1], module=Recomputes)
+    assert len(checked) > 4
+    for loss, expected in checked:
+        torch.testing.assert_close(loss, expected)
+
+
+class TwoCriteria(WithCriterion):
+    """One criterion for each half of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = nn.CrossEntropyLoss()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        self.seen = logits.detach(), y, self.criterion(logits, y).detach(), self.auxiliary(logits, y).detach()
+        return self.criterion(logits, y)
+
+
+def test_losses_for_two_criteria_of_one_module(digits: Make, make_trainer: Make) -> None:
+    callbacks = [RobustLoss(GCELoss(q=q), criterion=name) for q, name in ((0.3, "criterion"), (0.9, "auxiliary"))]
+    logits, y, first, second = fit(digits, make_trainer, *callbacks, module=TwoCriteria).seen
+    torch.testing.assert_close(first, generalized_cross_entropy(logits, y, 0.3).mean())
+    torch.testing.assert_close(second, generalized_cross_entropy(logits, y, 0.9).mean())
+
+
+class Picky(Trim):
+    def conflict(self, other: CriterionCallback) -> str | None:
+        return "Picky needs the samples as they are" if isinstance(other, Crust) else None
+
+
+class OtherLoss(GCELoss):
+    """Another one."""
+
+
+class OtherCrust(Crust):
+    """Another one."""
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ((lambda: RobustLoss(GCELoss()), Remember), r"{0} and {1} cannot be combined: both replace the loss of each"),
+        (
+            (lambda: RobustLoss(GCELoss()), lambda: RobustLoss(OtherLoss())),
+            "both replace the loss of each sample; leave",
+        ),
+        ((lambda: Crust(partner="none"), lambda: OtherCrust(partner="none")), "both choose the samples of an epoch"),
+        ((Trim, type("OtherTrim", (Trim,), {})), "both weight the samples of a batch; leave one of them out"),
+        ((Picky, Crust), "Picky needs the samples as they are; leave one of them out"),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_cannot_be_combined_is_refused(
+    digits: Make, make_trainer: Make, callbacks: tuple[Callable[[], Any], ...], message: str, reverse: bool
+) -> None:
+    made = [make() for make in (callbacks[::-1] if reverse else callbacks)]
+    names = [callback.state_key.split("[")[0] for callback in made]
+    with pytest.raises(ValueError, match=message.format(*map(re.escape, names))):
+        fit(digits, make_trainer, *made)
+
+
+def test_two_of_a_kind_are_refused_by_lightning(make_trainer: Make) -> None:
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `Crust`"):
+        make_trainer(Crust(), Crust(fraction=0.3))
+
+
+@pytest.mark.parametrize("callback", [Remember, lambda: Crust(warmup_epochs=1)], ids=["Remember", "Crust"])
+def test_weight_averaging_before_and_after(digits: Make, make_trainer: Make, callback: Callable[[], Any]) -> None:
+    """It deep-copies the module, swaps weights for validation, and leaves averages behind."""
+    found, averaged = [], []
+    for order in (1, -1):
+        method = callback()
+        torch.manual_seed(0)
+        module, loader = WithCriterion(), foreign_loader(digits())
+        trainer = make_trainer(*[EMAWeightAveraging(decay=0.9), method][::order], max_epochs=4)
+        trainer.fit(module, indexed(loader), loader)
+        found.append(method.tables["averages"].rows if "averages" in method.tables else method.selection.indices)
+        averaged.append(module)
+    alone = callback()
+    torch.manual_seed(0)
+    module, loader = WithCriterion(), foreign_loader(digits())
+    make_trainer(alone, max_epochs=4).fit(module, indexed(loader), loader)
+    found.append(alone.tables["averages"].rows if "averages" in alone.tables else alone.selection.indices)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])  # training itself goes on with the weights that are not averaged
+    assert same_weights(averaged)
+    assert not same_weights([averaged[0], module])
+    assert not averaged[0].criterion._forward_hooks
+
+
+def test_a_robust_loss_needs_no_positions(make_trainer: Make) -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter([(x[i], y[i]) for i in range(len(y))])
+
+    x, y = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 10
+    modules = []
+    for loader in (DataLoader(Stream(), batch_size=16), DataLoader(TensorDataset(x, y), batch_size=16)):
+        torch.manual_seed(0)
+        modules.append(WithCriterion())
+        make_trainer(RobustLoss(GCELoss()), max_epochs=2).fit(modules[-1], loader)
+    assert same_weights(modules)
+    for _, loss, cross_entropy in modules[0].losses:
+        assert loss < cross_entropy
+
+
+def test_a_robust_loss_equals_the_same_loss_as_criterion(digits: Make, make_trainer: Make) -> None:
+    class Own(WithCriterion):
+        def __init__(self) -> None:
+            super().__init__()
+            self.criterion = GCELoss(q=0.5)
+
+    modules = [
+        fit(digits, make_trainer, RobustLoss(GCELoss(q=0.5))),
+        fit(digits, make_trainer, module=Own),
+    ]
+    for name, value in modules[0].state_dict().items():
+        torch.testing.assert_close(value, modules[1].state_dict()[name])
+
+
+class Learned(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.scale * F.cross_entropy(logits, target, reduction="none")
+
+
+class Counts(nn.Module):
+    """A loss with a buffer that changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        self.calls += 1
+        return F.cross_entropy(logits, target, reduction="none")
+
+
+def test_state_of_a_loss(digits: Make, make_trainer: Make) -> None:
+    with pytest.raises(ValueError, match=r"Learned has trainable parameters.*self.criterion = loss"):
+        RobustLoss(Learned())
+    callback = RobustLoss(Counts())
+    fit(digits, make_trainer, callback)
+    other = RobustLoss(Counts())
+    other.load_state_dict(callback.state_dict())
+    assert other.loss.calls == callback.loss.calls > 0

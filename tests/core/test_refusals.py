@@ -1,0 +1,221 @@
+"""What cannot work is refused before it is trained, in an error that says what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from noisylabels_pl import Crust, indexed
+from noisylabels_pl.core import CriterionCallback, SelectionCallback
+from noisylabels_pl.data import Batch, Digits, Scores, Selection
+from tests.helpers import Tutorial, WithCriterion
+
+Make = Callable[..., Any]
+
+
+class Doubled(CriterionCallback):
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        return 2 * losses
+
+
+class Chosen(SelectionCallback):
+    """Chooses the given samples."""
+
+    def __init__(self, *chosen: int, partner: int | None = None, **options: Any) -> None:
+        super().__init__(warmup_epochs=0, **options)
+        self.chosen = torch.tensor(chosen, dtype=torch.int64)
+        self.partners = None if partner is None else torch.full_like(self.chosen, partner)
+
+    def select(self, module: Any, scores: Scores, epoch: int) -> Selection:
+        return Selection(self.chosen, partners=self.partners)
+
+
+class NoneEach(WithCriterion):
+    """Its criterion reduces, whatever it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.criterion = type("Mean", (nn.CrossEntropyLoss,), {"forward": lambda self, x, y: F.cross_entropy(x, y)})()
+
+
+class Loses(WithCriterion):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [batch.x, batch.y]
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter([])
+
+
+def samples(n: int = 40) -> TensorDataset:
+    return TensorDataset(torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(n) % 10)
+
+
+def loader(**options: Any) -> DataLoader[Any]:
+    return DataLoader(samples(), **({"batch_size": 8, "shuffle": True} | options))
+
+
+CASES = {
+    "loader not indexed": (
+        lambda: (Doubled(), WithCriterion(), loader()),
+        TypeError,
+        r"the training loader is a DataLoader without sample positions; pass one loader, wrapped: "
+        r"trainer.fit\(module, noisylabels_pl.indexed\(train_loader\)\)",
+    ),
+    "two training loaders": (
+        lambda: (Doubled(), WithCriterion(), [indexed(loader()), indexed(loader())]),
+        TypeError,
+        r"the training loader is a list without sample positions; pass one loader, wrapped",
+    ),
+    "positions lost on the way": (
+        lambda: (Doubled(), Loses(), indexed(loader())),
+        TypeError,
+        "let batch transfer hooks set batch.x in place and return batch",
+    ),
+    "iterable dataset": (
+        lambda: indexed(DataLoader(Stream(), batch_size=8)),
+        TypeError,
+        r"indexed\(\) needs a map-style dataset and a loader with batch_size",
+    ),
+    "no criterion": (
+        lambda: (Doubled(), Tutorial(), indexed(loader())),
+        TypeError,
+        r"no criterion as a child module .*write self.criterion = nn.CrossEntropyLoss\(\) in __init__",
+    ),
+    "no criterion, and a way without one": (
+        lambda: (Crust(), Tutorial(), indexed(loader())),
+        TypeError,
+        r"Crust\(partner='none', weights='uniform'\)",
+    ),
+    "no loss per sample": (
+        lambda: (Doubled(), NoneEach(), indexed(loader())),
+        TypeError,
+        r"criterion Mean gives no loss per sample: \(\) for a batch of 8; let it obey self.reduction = 'none'",
+    ),
+    "index beyond n": (
+        lambda: (Chosen(3, 40), WithCriterion(), indexed(loader())),
+        ValueError,
+        r"indices reach from 3 to 40, but the training set has 40 samples; select among those",
+    ),
+    "negative index": (
+        lambda: (Chosen(3, -1), WithCriterion(), indexed(loader())),
+        ValueError,
+        "indices reach from -1 to 3",
+    ),
+    "partner beyond n": (
+        lambda: (Chosen(3, 4, partner=99), WithCriterion(), indexed(loader())),
+        ValueError,
+        "partners reach from 99 to 99",
+    ),
+    "no sample selected": (
+        lambda: (Chosen(), WithCriterion(), indexed(loader())),
+        ValueError,
+        r"select\(\) chose no samples; let it choose some",
+    ),
+    "overfit_batches": (
+        lambda: (Chosen(1), WithCriterion(), indexed(loader()), {"overfit_batches": 2}),
+        ValueError,
+        "with overfit_batches Lightning visits the same batches in every epoch; use limit_train_batches",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused(case: str, make_trainer: Make) -> None:
+    def attempt() -> None:
+        callback, module, train, *options = build()
+        make_trainer(callback, max_epochs=2, **(options[0] if options else {})).fit(module, train)
+
+    build, error, message = CASES[case]
+    with pytest.raises(error, match=message) as refusal:
+        attempt()
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_selection_from_a_checkpoint_of_other_data(make_trainer: Make, tmp_path: Path) -> None:
+    saved = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    make_trainer(Chosen(30, 39), saved, enable_checkpointing=True, max_epochs=2).fit(WithCriterion(), indexed(loader()))
+    fewer = indexed(DataLoader(samples(20), batch_size=8, shuffle=True))
+    trainer = make_trainer(Chosen(1, 2), max_epochs=2)
+    with pytest.raises(ValueError, match=r"30 to 39, but the training set has 20 .*resume with the data"):
+        trainer.fit(WithCriterion(), fewer, ckpt_path=tmp_path / "epoch=0.ckpt")
+
+
+class Relabelled(TensorDataset):
+    """A dataset whose labels somebody changes."""
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
+        return self.tensors[0][item], self.tensors[1][item]
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_persistent_workers_and_a_changing_dataset(make_trainer: Make, persistent: bool) -> None:
+    class Relabels(Chosen):
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            super().on_train_epoch_start(trainer, module)
+            dataset.tensors[1][:7] = 9
+
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            seen.append(batch.y[batch.index == 3])
+            super().on_train_batch_end()
+
+    dataset, seen = Relabelled(*samples().tensors), []
+    train = indexed(
+        DataLoader(dataset, batch_size=8, num_workers=1, persistent_workers=persistent, multiprocessing_context="fork")
+    )
+    trainer = make_trainer(Relabels(1, 2, 3, 4), max_epochs=3)
+    if persistent:
+        with pytest.raises(
+            ValueError, match=r"7 labels of the dataset changed.*persistent_workers=False, or .*batch.y"
+        ):
+            trainer.fit(WithCriterion(), train)
+    else:
+        trainer.fit(WithCriterion(), train)
+        assert [int(y) for y in seen] == [9, 9, 9]
+
+
+def test_persistent_workers_and_a_changing_selection(make_trainer: Make) -> None:
+    class Moves(Chosen):
+        def select(self, module: Any, scores: Scores, epoch: int) -> Selection:
+            return Selection(torch.arange(8 + 8 * epoch) + epoch)
+
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            visited.setdefault(trainer.current_epoch, []).extend(batch.index.tolist())
+            super().on_train_batch_end()
+
+    visited: dict[int, list[int]] = {}
+    train = indexed(loader(num_workers=2, persistent_workers=True))
+    make_trainer(Moves(), max_epochs=3).fit(WithCriterion(), train)
+    assert {epoch: sorted(indices) for epoch, indices in visited.items()} == {
+        epoch: list(range(epoch, 8 + 9 * epoch)) for epoch in range(3)
+    }
+
+
+def test_an_interval_of_validation_that_a_selection_falls_below(make_trainer: Make) -> None:
+    class Shrinks(Chosen):
+        def select(self, module: Any, scores: Scores, epoch: int) -> Selection:
+            return Selection(torch.arange(40 if epoch == 0 else 16))
+
+    trainer = make_trainer(Shrinks(), max_epochs=3, val_check_interval=4)
+    with pytest.raises(ValueError, match=r"`val_check_interval` \(4\) must be .*`check_val_every_n_epoch=None`"):
+        trainer.fit(WithCriterion(), indexed(loader()), loader())
+
+
+def test_a_batch_size_that_does_not_divide() -> None:
+    class Three:
+        world_size = 3
+
+    datamodule = Digits(batch_size=32)
+    datamodule.setup()
+    datamodule.trainer = Three()
+    with pytest.raises(ValueError, match=r"data.batch_size=32 .* does not divide by 3 devices; take 30"):
+        datamodule.train_dataloader()
