@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "noisylabels_pl"
-ALLOWED = {
-    "functional": set(),
-    "losses": {"functional"},
-    "metrics": {"functional"},
-    "nets": {"functional"},
-    "data": {"functional"},
-    "core": {"functional", "data", "metrics"},
-    "methods": {"core", "functional", "data", "losses"},
-    "callbacks": {"metrics", "data", "functional"},
-    "report": {"callbacks", "metrics", "data", "functional"},
-}
-FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in ALLOWED)
+PICTURE = re.findall(r"^  (\w+) --> (\w+)$", (ROOT.parent / "docs" / "architecture.md").read_text(), re.MULTILINE)
+LAYERS = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py") and not path.name.startswith("__")}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in LAYERS)
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def below(layer: str) -> set[str]:
+    """What the picture lets a layer import: what its arrows point to, and what lies behind that."""
+    direct = {target for source, target in PICTURE if source == layer}
+    return direct.union(*map(below, direct))
 
 
 def imported(path: Path) -> set[str]:
@@ -34,20 +36,28 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def imported_layers(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported(path) if name.startswith("noisylabels_pl.")} - {layer_of(path)}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_layers(path: Path) -> None:
-    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    names = imported(path)
-    own = {name.split(".")[1] for name in names if name.startswith("noisylabels_pl.")} - {layer}
+    layer, names = layer_of(path), imported(path)
+    assert imported_layers(path) <= below(layer)
     if layer != "cli":
-        assert own <= ALLOWED[layer]
         assert not any(name.split(".")[0] in ("hydra", "omegaconf") for name in names)
     if layer == "methods":
-        siblings = {name.split(".")[2] for name in names if name.startswith("noisylabels_pl.methods.")}
-        assert path.stem == "__init__" or not siblings
+        assert not [name for name in names if name.startswith("noisylabels_pl.methods")]
     if layer == "functional":
         foreign = {name.split(".")[0] for name in names} - {"noisylabels_pl"}
         assert foreign <= {"torch", "numba", *sys.stdlib_module_names}
+
+
+def test_the_picture_shows_all_layers_and_no_import_that_is_not_there() -> None:
+    assert {layer for arrow in PICTURE for layer in arrow} | {"nets"} == LAYERS  # nets import nothing of ours
+    for source, target in PICTURE:
+        assert any(target in imported_layers(path) for path in FILES if layer_of(path) == source), (source, target)
+        assert source not in below(target)
 
 
 def run(code: str) -> str:

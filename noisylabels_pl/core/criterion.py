@@ -68,8 +68,14 @@ class CriterionCallback(L.Callback, ABC):
         """Whether :meth:`adjust` has anything to do; without it no criterion is looked for."""
         return True
 
+    def mixes(self) -> bool:
+        """Whether batches hold mixtures of samples, whose losses are asked for with both targets."""
+        return False
+
     def conflict(self, other: CriterionCallback) -> str | None:
         """Why this callback cannot work beside another one, if it cannot, apart from both having the same role."""
+        if self.tables and other.mixes():
+            return f"{self._name()} keeps a record of each sample, but {other._name()} mixes samples"
         return None
 
     def per_sample_loss(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class SelectionCallback(CriterionCallback):
 
     def conflict(self, other: CriterionCallback) -> str | None:
         # Also if neither needs the criterion.
-        return f"both {ROLES['samples']}" if isinstance(other, SelectionCallback) else None
+        return f"both {ROLES['samples']}" if isinstance(other, SelectionCallback) else super().conflict(other)
 
     def of_batch(self, field: str, batch: Batch) -> Tensor | None:
         """``(B,)``: the selection's ``weights`` or ``lam`` for the samples of a batch, if it has any."""

@@ -105,6 +105,9 @@ class Crust(SelectionCallback):
     def needs_criterion(self) -> bool:
         return self.weights != "uniform" or self.partner != "none"
 
+    def mixes(self) -> bool:
+        return self.partner != "none"
+
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
         gradients = logit_gradient(scores.logits, scores.targets)
         if self.embedding == "head":

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers import options
+
 pytestmark = pytest.mark.processes
 COMMAND = [sys.executable, "-m", "noisylabels_pl"]
 SMALL = ["trainer=cpu", "data.train_size=400", "data.val_fraction=0.2"]
@@ -85,5 +87,5 @@ def test_two_runs_at_the_same_time_do_not_share_a_folder(tmp_path: Path) -> None
 
 def test_help_is_quick_and_lists_the_groups(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    for line in ("data: cifar10, digits, mnist, npz", "method: ce, crust, crust_paper, crust_released"):
-        assert line in done.stdout
+    for group in ("data", "method"):
+        assert f"{group}: {', '.join(options(group))}" in done.stdout

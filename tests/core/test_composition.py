@@ -93,6 +93,15 @@ def test_the_value_of_a_loss_inside_a_coreset(digits: Make, make_trainer: Make, 
         torch.testing.assert_close(loss, expected)
 
 
+def test_a_record_of_each_sample_of_a_coreset(digits: Make, make_trainer: Make) -> None:
+    remember = Remember()
+    fit(digits, make_trainer, Crust(warmup_epochs=1, partner="none"), remember)
+    visits = (remember.averages.rows.sum(1).double().neg().add(1).log() / torch.tensor(0.7).double().log()).round()
+    assert visits.min() == 1  # the warm-up visited everybody
+    assert visits.max() == 3
+    assert 0.2 < (visits == 3).double().mean() <= 0.5
+
+
 class TwoCriteria(WithCriterion):
     """One criterion for each half of the batch."""
 
@@ -137,6 +146,7 @@ class OtherCrust(Crust):
         ),
         ((lambda: Crust(partner="none"), lambda: OtherCrust(partner="none")), "both choose the samples of an epoch"),
         ((Trim, type("OtherTrim", (Trim,), {})), "both weight the samples of a batch; leave one of them out"),
+        ((Remember, Crust), "Remember keeps a record of each sample, but Crust mixes samples; leave one of them out"),
         ((Picky, Crust), "Picky needs the samples as they are; leave one of them out"),
     ],
 )
