@@ -113,7 +113,10 @@ class CriterionCallback(L.Callback, ABC):
                     is_last = False
         self._inner.sort(key=lambda callback: roles.index(callback.role))
         if is_last:
-            self._handle = self._hooked.register_forward_hook(self._hook, with_kwargs=True)
+            # A compiled step does not see hooks that came after it was traced, and need not trace this one.
+            torch.compiler.reset()
+            hook = torch.compiler.disable(self._hook)
+            self._handle = self._hooked.register_forward_hook(hook, with_kwargs=True)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -144,6 +147,7 @@ class CriterionCallback(L.Callback, ABC):
     def _release(self, trainer: L.Trainer) -> None:
         if self._handle is not None:
             self._handle.remove()
+            torch.compiler.reset()
         self._handle = self._hooked = self._batch = None
         self._inner = []
         self.tables.to_cpu()

@@ -154,9 +154,9 @@ def test_options_of_the_trainer(method: str, option: str, tmp_path: Path) -> Non
 def fit_foreign(method: str, digits: Make, make_trainer: Make, **options: Any) -> tuple[Any, Any, L.Trainer]:
     torch.manual_seed(0)
     module, loader = options.pop("module", WithCriterion)(), indexed(foreign_loader(digits()))
-    val = options.pop("val", None)
+    val, wrap = options.pop("val", None), options.pop("wrap", lambda module: module)
     trainer = make_trainer(*options.pop("callbacks", as_callbacks(method)), **({"max_epochs": 7} | options))
-    trainer.fit(module, loader, val)
+    trainer.fit(wrap(module), loader, val)
     return module, loader, trainer
 
 
@@ -213,6 +213,26 @@ def test_it_trains_on_something_else_than_the_modules_own_loss(method: str, digi
     plain, _, _ = fit_foreign(method, digits, make_trainer, callbacks=[])
     module, _, _ = fit_foreign(method, digits, make_trainer, callbacks=callbacks)
     assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), module.parameters(), strict=True))
+
+
+@every_method
+def test_a_compiled_module_trains_the_same(method: str, digits: Make, make_trainer: Make) -> None:
+    """What was compiled without the callback, or with it, must not be used again for a fit of the other kind."""
+
+    class Plain(WithCriterion):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            x, y = batch
+            return self.criterion(self(x), y)
+
+    def compiled(module: Any) -> Any:
+        return torch.compile(module, backend="eager")
+
+    for callbacks in ([], as_callbacks(method), []):
+        runs = [
+            fit_foreign(method, digits, make_trainer, module=Plain, callbacks=callbacks, wrap=wrap)[0].state_dict()
+            for wrap in (lambda module: module, compiled)
+        ]
+        assert_same(*runs)
 
 
 @every_method
