@@ -87,6 +87,9 @@ class Recorder(L.Callback):
         self.visited: dict[int, list[int]] = {}
         self.validated: list[int] = []
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.__init__()  # type: ignore[misc]  # of several stages the last one counts
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         sampler = trainer.train_dataloader.sampler
         chosen = sampler.selection if isinstance(sampler, SelectionSampler) else None

@@ -41,7 +41,7 @@ def run(config: DictConfig) -> float | None:
     try:
         if config.name is None:
             config.name = _name(config)
-        _check_strategy(str(config.trainer.get("strategy")))
+        _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1))
         experiment = execute(config, folder)
     except (InstantiationException, OmegaConfBaseException, MisconfigurationException, *_MISTAKES) as error:
         # A sweep goes on with its next job, and developers want the traceback.
@@ -84,15 +84,16 @@ def _publish(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
     run.log({"curves": wandb.Image(str(folder / "curves.png"))})
 
 
-def _check_strategy(strategy: str) -> None:
+def _check_strategy(strategy: str, devices: Any) -> None:
     """Refuse what would hang or lose its results."""
     if "spawn" in strategy or "fork" in strategy:
         raise ValueError(f"trainer.strategy={strategy} leaves the metrics in processes that end; use ddp")
     hydra = HydraConfig.get()
-    if strategy == "ddp" and hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher"):
+    if devices not in (1, "1") and hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher"):
         raise ValueError(
-            "each process of strategy=ddp would start the whole sweep again; start the runs one by one from a shell "
-            "loop, or with a launcher that gives each a process of its own, such as hydra/launcher=submitit_slurm"
+            f"each process of trainer.devices={devices} would start the whole sweep again; start the runs one by one "
+            "from a shell loop, or with a launcher that gives each a process of its own, such as "
+            "hydra/launcher=submitit_slurm"
         )
 
 

@@ -1,7 +1,8 @@
 """The glue between kernels and Lightning that every method shares."""
 
 from noisylabels_pl.core.classifier import Classifier
-from noisylabels_pl.core.criterion import CriterionCallback, RobustLoss
+from noisylabels_pl.core.criterion import CriterionCallback
+from noisylabels_pl.core.robust_loss import RobustLoss
 from noisylabels_pl.core.selection import SelectionCallback
 from noisylabels_pl.core.stages import Artefacts, Stage, StagedMethod, run_stages
 from noisylabels_pl.core.table import SampleTable, SampleTables

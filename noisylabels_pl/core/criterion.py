@@ -16,6 +16,7 @@ from noisylabels_pl.data import Batch, training_loader
 # What a callback does to the losses of a batch, in the order in which several callbacks do it.
 ROLES = {
     "loss": "replace the loss of each sample",
+    "mixing": "mix samples",
     "weights": "weight the samples of a batch",
     "samples": "choose the samples of an epoch",
 }
@@ -34,7 +35,7 @@ class CriterionCallback(L.Callback, ABC):
 
     Args:
         criterion: name of the criterion in the module, such as ``"loss_fn"`` or ``"head.loss_fn"``; the only child
-            module with a ``reduction`` if not given.
+            module with a ``reduction`` if not given. A checkpoint keeps the callback's state under this name.
 
     Attributes:
         tables: state for every training sample; ``self.tables.add(name)`` in ``__init__`` makes a
@@ -52,6 +53,8 @@ class CriterionCallback(L.Callback, ABC):
         self._inner: list[CriterionCallback] = []  # callbacks on the same criterion that come before this one
         self._handle: RemovableHandle | None = None
         self._batch: Batch | None = None
+        self._calls = 0  # of the criterion, in this batch
+        self._was_called = False  # in this fit
 
     @property
     def state_key(self) -> str:
@@ -61,7 +64,7 @@ class CriterionCallback(L.Callback, ABC):
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         """``(B,)``: what to train on in place of ``losses``, the criterion's for each sample.
 
-        It is called once a batch, and again with other targets if a callback of a later role asks for their loss.
+        It is called once a batch, and again with other targets beside a callback that mixes samples.
         """
 
     def needs_criterion(self) -> bool:
@@ -69,19 +72,21 @@ class CriterionCallback(L.Callback, ABC):
         return True
 
     def mixes(self) -> bool:
-        """Whether batches hold mixtures of samples, whose losses are asked for with both targets."""
+        """Whether it mixes samples and calls :meth:`per_sample_loss` for the other target."""
         return False
 
     def conflict(self, other: CriterionCallback) -> str | None:
         """Why this callback cannot work beside another one, if it cannot, apart from both having the same role."""
         if self.tables and other.mixes():
             return f"{self._name()} keeps a record of each sample, but {other._name()} mixes samples"
-        return None
+        return f"both {ROLES['mixing']}" if self.mixes() and other.mixes() else None
 
     def per_sample_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """``(B,)``: what :meth:`adjust` gets as ``losses``, for other targets."""
         if self._hooked is None or self._batch is None:
             raise RuntimeError("per_sample_loss() works inside adjust() only")
+        if not self.mixes():
+            raise RuntimeError(f"{self._name()} calls per_sample_loss(); let its mixes() return True")
         losses = per_sample(self._hooked, logits, target)
         for callback in self._inner:
             losses = callback.adjust(losses, logits, target, self._batch)
@@ -113,9 +118,8 @@ class CriterionCallback(L.Callback, ABC):
                     is_last = False
         self._inner.sort(key=lambda callback: roles.index(callback.role))
         if is_last:
-            # A compiled step does not see hooks that came after it was traced, and need not trace this one.
-            torch.compiler.reset()
-            hook = torch.compiler.disable(self._hook)
+            _forget_compiled_step(pl_module)
+            hook = torch.compiler.disable(self._hook)  # type: ignore[no-untyped-call]
             self._handle = self._hooked.register_forward_hook(hook, with_kwargs=True)
 
     def on_train_batch_start(
@@ -126,16 +130,26 @@ class CriterionCallback(L.Callback, ABC):
                 f"a training batch is a {type(batch).__name__} without sample positions; let batch transfer hooks set "
                 "batch.x in place and return batch"
             )
-        self._batch = batch
+        self._batch, self._calls = batch, 0
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._handle is not None and not self._was_called:
+            raise TypeError(
+                f"training_step of {type(pl_module).__name__} never called its {type(self._hooked).__name__}, whose "
+                f"loss {self._name()} changes; compute the loss by that module{self.without_criterion}"
+            )
         self._batch = None
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._batch = None  # also after a batch that another callback skipped
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._release(trainer)
+        self._release(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._release(trainer)
+        self._release(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         return {"tables": self.tables.state_dict()} if self.tables else {}
@@ -144,11 +158,12 @@ class CriterionCallback(L.Callback, ABC):
         if self.tables:
             self.tables.load_state_dict(state_dict["tables"])
 
-    def _release(self, trainer: L.Trainer) -> None:
+    def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._handle is not None:
             self._handle.remove()
-            torch.compiler.reset()
+            _forget_compiled_step(module)
         self._handle = self._hooked = self._batch = None
+        self._was_called = False
         self._inner = []
         self.tables.to_cpu()
 
@@ -162,6 +177,18 @@ class CriterionCallback(L.Callback, ABC):
     def _hook(self, criterion: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], loss: Tensor) -> Tensor | None:
         if self._batch is None:
             return None
+        count = len(args) + len(kwargs)
+        if count != 2:
+            raise TypeError(
+                f"{type(criterion).__name__} is called with {count} arguments, but {self._name()} can change "
+                "the loss of (logits, target) only; keep other arguments in the criterion"
+            )
+        self._was_called, self._calls = True, self._calls + 1
+        if self._calls > 1 and any(callback.tables for callback in (*self._inner, self)):
+            raise ValueError(
+                f"{type(criterion).__name__} is called {self._calls} times in a step, but a record of each sample is "
+                "kept of one call; use two criteria, and name the one: criterion='...'"
+            )
         given = [*args, *(value for name, value in kwargs.items() if name != "target")]
         logits, target = given[0], kwargs["target"] if "target" in kwargs else given[1]
         own = losses = per_sample(criterion, logits, target)
@@ -173,9 +200,9 @@ class CriterionCallback(L.Callback, ABC):
             return losses.view(-1, *(1,) * (loss.ndim - 1)).expand_as(loss)
         # Criteria take a sum, a mean, a mean over class weights, or leave samples out. All of these are the mean times
         # a factor, which is read off what the criterion made of its own losses.
-        mean = own.detach().mean()
-        factor = torch.where(mean != 0, loss.detach() / mean, torch.ones_like(mean))
-        return factor * losses.mean()
+        factor = loss.detach() / own.detach().mean()
+        usual = len(own) if getattr(criterion, "reduction", None) == "sum" else 1
+        return torch.where(factor.isfinite(), factor, usual) * losses.mean()  # 0 / 0 of a batch that fits perfectly
 
     def _find(self, module: L.LightningModule) -> nn.Module:
         if self.criterion is not None:
@@ -190,51 +217,13 @@ class CriterionCallback(L.Callback, ABC):
                 f"{type(module).__name__} has {len(found)} criteria as child modules: {', '.join(candidates)}; say "
                 f"which one {self._name()} changes: criterion={next(iter(candidates))!r}"
             )
-        what = "no criterion as a child module" if self.criterion is None else f"no module named {self.criterion!r}"
+        children = ", ".join(name for name, _ in module.named_children())
+        what = "child module with a reduction" if self.criterion is None else f"module named {self.criterion!r}"
         raise TypeError(
-            f"{type(module).__name__} has {what} whose loss {self._name()} could change; write "
-            "self.criterion = nn.CrossEntropyLoss() in __init__ and self.criterion(logits, y) in training_step"
-            f"{self.without_criterion}"
+            f"{type(module).__name__} has no {what} (it has {children}) whose loss {self._name()} could change; "
+            "write self.criterion = nn.CrossEntropyLoss() in __init__ and self.criterion(logits, y) in training_step, "
+            f"or name another: criterion='...'{self.without_criterion}"
         )
-
-
-class RobustLoss(CriterionCallback):
-    """Trains with another loss than the module's own: ``Trainer(callbacks=[RobustLoss(GCELoss(q=0.7))])``.
-
-    The module's criterion goes on deciding between mean and sum, and validation goes on using it. Unlike other methods
-    this one needs no positions of samples, so any loader will do.
-
-    Args:
-        loss: ``(logits, target)`` to a loss; without trainable parameters.
-        criterion: see :class:`CriterionCallback`.
-
-    Raises:
-        ValueError: ``loss`` has trainable parameters.
-    """
-
-    needs_index = False
-
-    def __init__(self, loss: nn.Module, *, criterion: str | None = None) -> None:
-        super().__init__(criterion=criterion)
-        if any(parameter.requires_grad for parameter in loss.parameters()):
-            raise ValueError(
-                f"loss {type(loss).__name__} has trainable parameters, which no optimizer would know; make it the "
-                "module's own: self.criterion = loss"
-            )
-        self.loss = loss
-
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        return per_sample(self.loss.to(logits.device), logits, target)
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"loss": self.loss.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.loss.load_state_dict(state_dict["loss"])
-
-    def _name(self) -> str:
-        return f"RobustLoss({type(self.loss).__name__})"
 
 
 def per_sample(criterion: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
@@ -257,6 +246,12 @@ def per_sample(criterion: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
             f"{len(target)}; let it obey self.reduction = 'none', or return one value per sample"
         )
     return loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+
+
+def _forget_compiled_step(module: L.LightningModule) -> None:
+    """A compiled step does not see hooks that come or go after it was traced; let it be traced again."""
+    if "training_step" in vars(module):  # as Lightning leaves it for trainer.fit(torch.compile(module))
+        torch.compiler.reset()
 
 
 def _criterion_callbacks(trainer: L.Trainer) -> list[CriterionCallback]:

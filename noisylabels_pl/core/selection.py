@@ -21,7 +21,8 @@ class SelectionCallback(CriterionCallback):
     The samples of an epoch are chosen at the end of the one before, because with worker processes an epoch's first
     batches are read before ``on_train_epoch_start``; those of the first epoch, also after a resume, in
     ``on_train_start``, followed by a reload. A checkpoint says for which epoch its selection is; one that was written
-    before the next selection existed is selected anew from the same weights, with the same result.
+    before the next selection existed is selected anew from the same weights. The result is the same, unless
+    ``train_mode`` scores augmented images of a run that had ended and is given more epochs.
 
     Logs ``selection/size``, ``selection/overlap`` (share that the previous selection also had), ``selection/scoring_s``
     and ``selection/selecting_s`` for the epoch that trains on the selection.
@@ -55,6 +56,7 @@ class SelectionCallback(CriterionCallback):
         self._targets: Tensor | None = None  # of the last scoring pass
         self._sampler: SelectionSampler | None = None
         self._reload_every: int | None = None  # the Trainer's own value, while a fit lasts
+        self._num_batches = 0  # when Lightning last counted them
 
     role = "samples"
 
@@ -112,16 +114,18 @@ class SelectionCallback(CriterionCallback):
                 "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
                 "setup(), and return it"
             )
+        self._num_batches = len(training_loader(trainer))
         if self.selection is not None:
             pl_module.log_dict(self._report, sync_dist=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
         epoch = trainer.current_epoch + 1
         if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epoch:
             return
         self._update(trainer, pl_module, epoch)
         self._install(trainer)
-        if len(training_loader(trainer)) != trainer.num_training_batches:
+        if len(training_loader(trainer)) != self._num_batches:
             # Without a reload Lightning keeps the old number of batches: it then cuts a longer epoch short, and waits
             # in vain for the last batch of a shorter one before it validates.
             _reload_every(trainer, 1)
@@ -195,8 +199,8 @@ class SelectionCallback(CriterionCallback):
             )
         self._targets = targets
 
-    def _release(self, trainer: L.Trainer) -> None:
-        super()._release(trainer)
+    def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        super()._release(trainer, module)
         if self._reload_every is not None:
             _reload_every(trainer, self._reload_every)
         self._reload_every = None

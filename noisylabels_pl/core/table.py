@@ -47,20 +47,29 @@ class SampleTable:
     def write(self, index: Tensor, rows: Tensor) -> None:
         """Replace the rows of the samples ``index`` ``(B,)``; of a sample that comes twice, the first counts."""
         index, rows = _gather(index), _gather(rows.detach())
+        if not index.is_cuda and len(index) and not 0 <= int(index.min()) <= int(index.max()) < self._size():
+            raise IndexError(
+                f"the samples {int(index.min())} to {int(index.max())} are not all among {self._size()}; index by "
+                "batch.index"
+            )
         first = (index.unsqueeze(1) == index).int().argmax(1)
         table = self._rows(rows)
         table[index] = rows[first].to(table.dtype)
 
     def _rows(self, like: Tensor) -> Tensor:
-        if self.num_samples is None:
-            raise RuntimeError("a SampleTable needs start(num_samples) before its first use")
+        size = self._size()
         if self.rows is None:
             # Half types are too coarse for running averages.
             dtype = torch.promote_types(like.dtype, torch.float32) if like.is_floating_point() else like.dtype
-            shape = (self.num_samples, *like.shape[1:])
+            shape = (size, *like.shape[1:])
             self.rows = torch.full(shape, self.fill, dtype=dtype, device=like.device)
         self.rows = self.rows.to(like.device)  # from a checkpoint
         return self.rows
+
+    def _size(self) -> int:
+        if self.num_samples is None:
+            raise RuntimeError("a SampleTable needs start(num_samples) before its first use")
+        return self.num_samples
 
 
 class SampleTables(dict[str, SampleTable]):

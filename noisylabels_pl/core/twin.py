@@ -98,6 +98,8 @@ class TwinModule(Classifier, ABC):
     ) -> None:
         if not gradient_clip_val:
             return
+        if self.trainer.precision == "16-mixed" and any(group.get("fused") for group in optimizer.param_groups):
+            raise ValueError("a fused optimizer unscales float16 gradients after they are clipped; set fused=False")
         clip: Callable[..., Any] = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
         first, second = [*self.net.first.parameters()], [*self.net.second.parameters()]
         others = [*({*self.parameters()} - {*first, *second})]

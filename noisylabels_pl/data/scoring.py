@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.data.batch import Batch, IndexedDataset, like
@@ -38,7 +38,7 @@ def training_loader(trainer: L.Trainer) -> DataLoader[Any]:
 
 def score(
     trainer: L.Trainer,
-    module: L.LightningModule,
+    module: nn.Module,
     loader: DataLoader[Any],
     *,
     rows: Tensor | None = None,
@@ -51,8 +51,8 @@ def score(
     :class:`~noisylabels_pl.data.NoisyDataModule` augments, as the public code of CRUST does.
 
     Args:
-        trainer: inside ``fit``.
-        module: its ``forward(x)`` must return ``(B, C)`` logits or log-probabilities.
+        trainer: inside ``fit``, or after it.
+        module: the LightningModule or a part of it; ``module(x)`` must return ``(B, C)`` logits or log-probabilities.
         loader: an indexed loader; its sampler is not used.
         rows: positions of the samples to score; all if not given. The others' logits and labels are 0.
         train_mode: run the network as it is in training instead of in ``eval()`` mode.
@@ -64,7 +64,10 @@ def score(
     sampler.selection = None if rows is None else Selection(rows)
     ordered = like(loader, dataset, sampler, drop_last=False)
     modes = {submodule: submodule.training for submodule in module.modules()}
-    devices = [module.device] if module.device.type == "cuda" else []
+    device = trainer.strategy.root_device
+    devices = [device] if device.type == "cuda" else []
+    before = next((parameter.device for parameter in module.parameters()), device)
+    module.to(device)  # after a fit it is on the CPU
     logits = targets = None
     with torch.random.fork_rng(devices=devices), torch.no_grad(), trainer.precision_plugin.forward_context():
         if not train_mode:
@@ -86,9 +89,10 @@ def score(
         finally:
             for submodule, mode in modes.items():
                 submodule.training = mode
+            module.to(before)
     scores = Scores(*(trainer.strategy.reduce(table, reduce_op="sum") for table in (logits, targets)))
     # Apple's GPUs have no float64, in which distances are summed.
-    return Scores(scores.logits.cpu(), scores.targets.cpu()) if module.device.type == "mps" else scores
+    return Scores(scores.logits.cpu(), scores.targets.cpu()) if device.type == "mps" else scores
 
 
 def _with_progress(trainer: L.Trainer, loader: DataLoader[Any]) -> Iterable[Any]:

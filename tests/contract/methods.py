@@ -1,4 +1,4 @@
-"""Every method of ``conf/method``, and small runs of it on real data."""
+"""Every method of ``conf/method``, a toy for each mechanism that has none there, and small runs on real data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from noisylabels_pl.cli.experiment import Experiment, execute
@@ -28,12 +29,20 @@ SMALL = (
     "schedule.milestones=[3,7]",
     "trainer.max_epochs=9",
 )
-EPOCHS, BATCHES = 9, 6
+EPOCHS, SAMPLES = 9, 192
+
+
+TOYS = Path(__file__).parent / "conf"
+
+
+def composed_method(name: str, *overrides: str) -> DictConfig:
+    """The configuration of a run, where ``name`` may also be one of the toys."""
+    return composed(f"hydra.searchpath=[file://{TOYS}]", f"method={name}", *overrides)
 
 
 def make(name: str) -> Any:
     """The method as its YAML has it."""
-    return instantiate(composed(f"method={name}").method, _convert_="all")
+    return instantiate(composed_method(name).method, _convert_="all")
 
 
 def mechanism(method: Any) -> str:
@@ -47,10 +56,10 @@ def mechanism(method: Any) -> str:
 
 
 def one_of_each_mechanism() -> list[Any]:
-    """All methods; all but the first of every mechanism are marked slow."""
+    """All methods, then the toys; all but the first of every mechanism are marked slow."""
     seen: set[str] = set()
     params = []
-    for name in options("method"):
+    for name in options("method") + sorted(path.stem for path in TOYS.rglob("*.yaml")):
         kind = mechanism(make(name))
         params.append(pytest.param(name, marks=[pytest.mark.slow] if kind in seen else []))
         seen.add(kind)
@@ -59,7 +68,7 @@ def one_of_each_mechanism() -> list[Any]:
 
 def run(method: str, folder: Path, *overrides: str, callbacks: Sequence[L.Callback] = ()) -> Experiment:
     """A small run, as the command line makes it."""
-    return execute(composed(f"method={method}", *SMALL, *overrides), folder, callbacks)
+    return execute(composed_method(method, *SMALL, *overrides), folder, callbacks)
 
 
 def as_callbacks(name: str) -> list[L.Callback]:
@@ -114,7 +123,7 @@ def assert_same(a: Any, b: Any, where: str = "state") -> None:
         assert a.keys() == b.keys(), where
         for key, value in a.items():
             assert_same(value, b[key], f"{where}[{key!r}]")
-    elif isinstance(a, list):
+    elif isinstance(a, (list, tuple)):
         assert len(a) == len(b), where
         for i, (left, right) in enumerate(zip(a, b, strict=True)):
             assert_same(left, right, f"{where}[{i}]")

@@ -14,16 +14,27 @@ import lightning as L
 import pytest
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 from torch.nn import functional as F
 
 from noisylabels_pl import indexed
-from noisylabels_pl.core import SelectionCallback, StagedMethod
+from noisylabels_pl.core import CriterionCallback, SelectionCallback, StagedMethod
 from noisylabels_pl.data import LabelNoise
-from tests.helpers import Recorder, WithCriterion, composed, foreign_loader, options
+from tests.helpers import Recorder, WithCriterion, foreign_loader, options
 
-from .methods import BATCHES, EPOCHS, as_callbacks, assert_same, make, one_of_each_mechanism, run, state
+from .methods import (
+    EPOCHS,
+    SAMPLES,
+    as_callbacks,
+    assert_same,
+    composed_method,
+    make,
+    one_of_each_mechanism,
+    run,
+    state,
+    without_times,
+)
 
 Make = Callable[..., Any]
 every_method = pytest.mark.parametrize("method", one_of_each_mechanism())
@@ -43,8 +54,8 @@ class Stop(L.Callback):
 @every_method
 def test_it_composes_with_every_dataset_and_noise(method: str) -> None:
     for data, noise in product(options("data"), options("noise")):
-        config = composed(f"method={method}", f"data={data}", f"noise={noise}")
-        assert config.method == composed(f"method={method}").method
+        config = composed_method(method, f"data={data}", f"noise={noise}")
+        assert config.method == composed_method(method).method
         if noise not in ("file", "matrix"):  # which need a file or a matrix
             assert isinstance(instantiate(config.noise, _convert_="all"), LabelNoise)
 
@@ -70,7 +81,8 @@ def test_resumed_equals_uninterrupted(method: str, when: str, tmp_path: Path) ->
     saved = ModelCheckpoint(tmp_path, filename="validated", mode="max", save_on_train_epoch_end=False)
     with pytest.raises(InterruptedError):
         run(method, tmp_path / "run", callbacks=[Stop(), saved])
-    (last,) = tmp_path.glob("run/**/last.ckpt") if when == "at the epoch's end" else tmp_path.glob("validated.ckpt")
+    found = tmp_path.glob("run/**/last.ckpt" if when == "at the epoch's end" else "validated.ckpt")
+    last = max(found, key=lambda path: path.stat().st_mtime)
     recorder = Recorder()
     # Workers prefetch, so a wrong order of the first batches would show.
     resumed = run(method, tmp_path / "run", f"resume={last}", "data.num_workers=2", callbacks=[recorder])
@@ -98,57 +110,80 @@ def test_clean_labels_are_never_read(method: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(LabelNoise, "apply", garbage)
     blind = run(method, tmp_path / "garbage")
     assert not torch.equal(blind.datamodule.clean_targets, experiment.datamodule.clean_targets)
-    for key in ("weights", "optimizers", "tables", "steps"):
-        assert_same(state(blind)[key], state(experiment)[key])
+    left = [state(run) for run in (blind, experiment)]
+    for either in left:
+        del either["callbacks"]["History"]  # whose memorisation is measured by clean labels
+    assert_same(*left)
 
 
-# Options of the Trainer, and the optimiser steps they leave to an epoch on all samples.
-TRAINER = {
-    "precision=bf16-mixed": BATCHES,
-    "accumulate_grad_batches=2": BATCHES // 2,
-    "gradient_clip_val=0.01": BATCHES,
-    "limit_train_batches=3": 3,
-    "limit_train_batches=0.5": BATCHES // 2,
-    "overfit_batches=2": 2,
-    "fast_dev_run=true": 1,
+class Watch(L.Callback):
+    """How far plain SGD went in its longest step, the optimiser's steps by epoch, and how often a callback acted."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.longest, self.steps, self.adjusted = 0.0, dict[int, int](), 0
+        self.before: dict[str, Tensor] = {}
+        for callback in trainer.callbacks:
+            if isinstance(callback, CriterionCallback):
+                callback.adjust = self.counted(callback.adjust)
+
+    def counted(self, adjust: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def wrapped(*args: Any) -> Tensor:
+            self.adjusted += 1
+            return adjust(*args)
+
+        return wrapped
+
+    def on_before_zero_grad(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
+        now = {name: value.detach().clone() for name, value in module.named_parameters()}
+        for half in ("net.first", "net.second") if hasattr(module.net, "first") else ("",):
+            parts = [now[name] - value for name, value in self.before.items() if name.startswith(half)]
+            if parts:
+                self.longest = max(self.longest, float(torch.cat([part.flatten() for part in parts]).norm()))
+        self.before = now
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.steps[trainer.current_epoch] = trainer.global_step - sum(self.steps.values())
+
+
+# Options of the Trainer, and how many batches of so many they leave to an epoch.
+TRAINER: dict[str, Callable[[int], int]] = {
+    "precision=bf16-mixed": lambda batches: batches,
+    "accumulate_grad_batches=2": lambda batches: batches,
+    "gradient_clip_val=0.01": lambda batches: batches,
+    "limit_train_batches=2": lambda batches: min(2, batches),
+    "limit_train_batches=0.5": lambda batches: batches // 2,
+    "overfit_batches=2": lambda batches: 2,
+    "fast_dev_run=true": lambda batches: 1,
 }
 
 
 @every_method
 @pytest.mark.parametrize("option", TRAINER)
 def test_options_of_the_trainer(method: str, option: str, tmp_path: Path) -> None:
-    class Longest(L.Callback):
-        """The longest step that plain SGD took."""
-
-        def __init__(self) -> None:
-            self.length = 0.0
-            self.before: dict[str, Tensor] = {}
-
-        def on_before_zero_grad(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
-            now = {name: value.detach().clone() for name, value in module.named_parameters()}
-            for half in ("net.first", "net.second") if hasattr(module.net, "first") else ("",):
-                parts = [now[name] - value for name, value in self.before.items() if name.startswith(half)]
-                if parts:
-                    self.length = max(self.length, float(torch.cat([part.flatten() for part in parts]).norm()))
-            self.before = now
-
-    recorder, longest = Recorder(), Longest()
     overrides = ("optim=sgd", "optim.lr=0.1", f"++trainer.{option}")
-    if option == "overfit_batches=2" and isinstance(make(method), SelectionCallback):
+    chooses, acts = (isinstance(make(method), kind) for kind in (SelectionCallback, CriterionCallback))
+    if option == "overfit_batches=2" and chooses:
         with pytest.raises(ValueError, match=r"with overfit_batches .*; use limit_train_batches"):
             run(method, tmp_path, *overrides)
         return
-    experiment = run(method, tmp_path, *overrides, callbacks=[recorder, longest])
-    first = experiment.history.rows[0]
-    steps = first["step"]
-    batches = -(-len(recorder.visited[0]) // 32)
-    assert steps == min(TRAINER[option], -(-batches // (2 if "accumulate" in option else 1)))
+    recorder, watch = Recorder(), Watch()
+    experiment = run(method, tmp_path, *overrides, callbacks=[recorder, watch])
+    visits = 0
+    for epoch, given in recorder.given.items():
+        batches = TRAINER[option](-(-len(given) // 32))
+        visited = -(-len(recorder.visited[epoch]) // 32)
+        assert visited == batches
+        assert watch.steps[epoch] == (-(-batches // 2) if "accumulate" in option else batches)
+        visits += batches
+    if "fast" not in option:
+        assert list(recorder.given) == recorder.validated[-EPOCHS:] == list(range(EPOCHS))
+        assert chooses == (len(given) < SAMPLES)  # still in the last epoch
+    if acts:
+        assert watch.adjusted >= visits
     assert torch.tensor(experiment.history.column("train/loss")).isfinite().all()
     assert {parameter.dtype for parameter in experiment.module.parameters()} == {torch.float32}
     if "clip" in option:
-        assert 0.5e-3 < longest.length <= 1.0001e-3  # lr times the norm
-    if "fast" not in option:
-        assert recorder.validated[-EPOCHS:] == list(range(EPOCHS))
+        assert 0.5e-3 < watch.longest <= 1.0001e-3  # lr times the norm
 
 
 def fit_foreign(method: str, digits: Make, make_trainer: Make, **options: Any) -> tuple[Any, Any, L.Trainer]:
@@ -175,12 +210,21 @@ def assert_untouched(module: Any, loader: Any, trainer: L.Trainer, plain: Any) -
     assert trainer.reload_dataloaders_every_n_epochs == 0
 
 
+class SeesKeys(L.Callback):
+    """The keys that a checkpoint in the middle of training would have."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self.keys = pl_module.state_dict().keys()
+
+
 @every_method
 def test_a_foreign_module_is_left_as_it_was(method: str, digits: Make, make_trainer: Make) -> None:
     callbacks = as_callbacks(method)
     plain, _, _ = fit_foreign(method, digits, make_trainer, callbacks=[])
-    once = fit_foreign(method, digits, make_trainer, callbacks=callbacks)
+    during = SeesKeys()
+    once = fit_foreign(method, digits, make_trainer, callbacks=[*callbacks, during])
     again = fit_foreign(method, digits, make_trainer, callbacks=callbacks)  # nothing is left of the first fit
+    assert during.keys == plain.state_dict().keys()
     for fitted in (once, again):
         assert_untouched(*fitted, plain)
     assert_same(again[0].state_dict(), once[0].state_dict())
@@ -268,6 +312,22 @@ def test_evaluation_is_not_touched(method: str, digits: Make, make_trainer: Make
             assert torch.equal(batch.x, x[batch.index])
             assert torch.equal(batch.y, y[batch.index])
             torch.testing.assert_close(loss, F.cross_entropy(module(batch.x), batch.y))
+
+
+@every_method
+def test_weight_averaging_before_and_after(method: str, digits: Make, make_trainer: Make) -> None:
+    """It deep-copies the module, swaps weights for validation, and leaves averages behind."""
+    runs = []
+    for order in (1, -1, 0):
+        callbacks = as_callbacks(method)
+        averaging = [EMAWeightAveraging(decay=0.9)] if order else []
+        options: dict[str, Any] = {"callbacks": [*callbacks, *averaging][:: order or 1]}
+        module, _, _ = fit_foreign(method, digits, make_trainer, val=foreign_loader(digits()), **options)
+        assert not hooks(module)
+        runs.append((module.state_dict(), without_times(callbacks[0].state_dict())))
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0][1], runs[2][1])  # training goes on with the weights that are not averaged
+    assert any(not torch.equal(value, runs[2][0][name]) for name, value in runs[0][0].items())
 
 
 @every_method

@@ -41,7 +41,7 @@ def test_two_processes(method: str, tmp_path: Path) -> None:
     ranks = [result(process, tmp_path / "two", rank) for rank in (0, 1)]
     one = record(method, tmp_path / "one")
 
-    for key in ("weights", "optimizers", "schedulers", "tables", "steps", "given", "validated"):
+    for key in ("weights", "optimizers", "schedulers", "callbacks", "tables", "steps", "given", "validated"):
         assert_same(ranks[0][key], ranks[1][key], key)
     assert ranks[0]["validated"][-EPOCHS:] == list(range(EPOCHS))
     for epoch, given in ranks[0]["given"].items():

@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -163,30 +162,6 @@ def test_what_cannot_be_combined_is_refused(
 def test_two_of_a_kind_are_refused_by_lightning(make_trainer: Make) -> None:
     with pytest.raises(RuntimeError, match="more than one stateful callback of type `Crust`"):
         make_trainer(Crust(), Crust(fraction=0.3))
-
-
-@pytest.mark.parametrize("callback", [Remember, lambda: Crust(warmup_epochs=1)], ids=["Remember", "Crust"])
-def test_weight_averaging_before_and_after(digits: Make, make_trainer: Make, callback: Callable[[], Any]) -> None:
-    """It deep-copies the module, swaps weights for validation, and leaves averages behind."""
-    found, averaged = [], []
-    for order in (1, -1):
-        method = callback()
-        torch.manual_seed(0)
-        module, loader = WithCriterion(), foreign_loader(digits())
-        trainer = make_trainer(*[EMAWeightAveraging(decay=0.9), method][::order], max_epochs=4)
-        trainer.fit(module, indexed(loader), loader)
-        found.append(method.tables["averages"].rows if "averages" in method.tables else method.selection.indices)
-        averaged.append(module)
-    alone = callback()
-    torch.manual_seed(0)
-    module, loader = WithCriterion(), foreign_loader(digits())
-    make_trainer(alone, max_epochs=4).fit(module, indexed(loader), loader)
-    found.append(alone.tables["averages"].rows if "averages" in alone.tables else alone.selection.indices)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])  # training itself goes on with the weights that are not averaged
-    assert same_weights(averaged)
-    assert not same_weights([averaged[0], module])
-    assert not averaged[0].criterion._forward_hooks
 
 
 def test_a_robust_loss_needs_no_positions(make_trainer: Make) -> None:

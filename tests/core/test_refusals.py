@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from noisylabels_pl import Crust, indexed
+from noisylabels_pl import Crust, GCELoss, RobustLoss, indexed
 from noisylabels_pl.core import CriterionCallback, SelectionCallback
 from noisylabels_pl.data import Batch, Digits, Scores, Selection
 from tests.helpers import Tutorial, WithCriterion
@@ -44,6 +44,39 @@ class NoneEach(WithCriterion):
     def __init__(self) -> None:
         super().__init__()
         self.criterion = type("Mean", (nn.CrossEntropyLoss,), {"forward": lambda self, x, y: F.cross_entropy(x, y)})()
+
+
+class Never(WithCriterion):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return Tutorial.training_step(self, batch, batch_idx)
+
+
+class Twice(WithCriterion):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return self.criterion(self(x), y) + self.criterion(self(-x), y)
+
+
+class ThreeArguments(WithCriterion):
+    def __init__(self) -> None:
+        super().__init__()
+        self.criterion.forward = lambda x, y, weights: F.cross_entropy(x, y)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return self.criterion(self(x), y, None)
+
+
+class Weighted(WithCriterion):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.criterion = nn.CrossEntropyLoss(**options)
+
+
+class Records(Doubled):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables.add("losses")
 
 
 class Loses(WithCriterion):
@@ -89,12 +122,37 @@ CASES = {
     "no criterion": (
         lambda: (Doubled(), Tutorial(), indexed(loader())),
         TypeError,
-        r"no criterion as a child module .*write self.criterion = nn.CrossEntropyLoss\(\) in __init__",
+        r"no child module with a reduction \(it has net\).*write self.criterion = nn.CrossEntropyLoss\(\) in __init__",
     ),
     "no criterion, and a way without one": (
         lambda: (Crust(), Tutorial(), indexed(loader())),
         TypeError,
         r"Crust\(partner='none', weights='uniform'\)",
+    ),
+    "criterion never called": (
+        lambda: (Doubled(), Never(), indexed(loader())),
+        TypeError,
+        "training_step of Never never called its CrossEntropyLoss, whose loss Doubled changes; compute the loss",
+    ),
+    "criterion called twice, and a record of each sample": (
+        lambda: (Records(), Twice(), indexed(loader())),
+        ValueError,
+        "CrossEntropyLoss is called 2 times in a step.*use two criteria, and name the one",
+    ),
+    "criterion with more arguments": (
+        lambda: (Doubled(), ThreeArguments(), indexed(loader())),
+        TypeError,
+        "called with 3 arguments, but Doubled can change the loss of",
+    ),
+    "class weights": (
+        lambda: (RobustLoss(GCELoss()), Weighted(weight=torch.ones(10)), indexed(loader())),
+        ValueError,
+        "CrossEntropyLoss has class weights or an ignore_index, of which GCELoss would know nothing; make the loss the",
+    ),
+    "ignored labels": (
+        lambda: (RobustLoss(GCELoss()), Weighted(ignore_index=3), loader()),
+        ValueError,
+        "class weights or an ignore_index",
     ),
     "no loss per sample": (
         lambda: (Doubled(), NoneEach(), indexed(loader())),
@@ -166,7 +224,6 @@ def test_persistent_workers_and_a_changing_dataset(make_trainer: Make, persisten
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             seen.append(batch.y[batch.index == 3])
-            super().on_train_batch_end()
 
     dataset, seen = Relabelled(*samples().tensors), []
     train = indexed(
@@ -190,7 +247,6 @@ def test_persistent_workers_and_a_changing_selection(make_trainer: Make) -> None
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             visited.setdefault(trainer.current_epoch, []).extend(batch.index.tolist())
-            super().on_train_batch_end()
 
     visited: dict[int, list[int]] = {}
     train = indexed(loader(num_workers=2, persistent_workers=True))
