@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ def composed(*overrides: str) -> DictConfig:
     """The configuration of a command line."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides))
+
+
+def wait_for_lines(process: subprocess.Popen[str], path: Path, lines: int) -> None:
+    """Until a running process has written so many lines."""
+    deadline = time.monotonic() + 120
+    while not path.exists() or len(path.read_text().splitlines()) < lines:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Tutorial(L.LightningModule):

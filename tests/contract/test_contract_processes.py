@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, wait_for_lines
 
 from .methods import EPOCHS, assert_same, one_of_each_mechanism, record
 
@@ -69,11 +68,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     overrides = ("trainer.max_epochs=60", "logger=csv")
     process = start("crust", folder, *overrides)
     metrics = folder / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < 9:  # past the first selections
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_lines(process, metrics, 9)  # past the first selections
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (folder / "rank0.pt").exists()
