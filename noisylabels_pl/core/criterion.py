@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from noisylabels_pl.core.table import SampleTables
 from noisylabels_pl.data import Batch, training_loader
+from noisylabels_pl.functional import check_choice
 
 # What a callback does to the losses of a batch, in the order in which several callbacks do it.
 ROLES = {
@@ -45,6 +46,10 @@ class CriterionCallback(L.Callback, ABC):
     role: ClassVar[str] = "loss"
     needs_index: ClassVar[bool] = True  # whether adjust() reads batch.index, for which the loader must be indexed
     without_criterion: ClassVar[str] = ""  # end of the error message: options that do without
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_choice("role", cls.role, ROLES)
 
     def __init__(self, *, criterion: str | None = None) -> None:
         self.criterion = criterion
@@ -191,9 +196,19 @@ class CriterionCallback(L.Callback, ABC):
             )
         given = [*args, *(value for name, value in kwargs.items() if name != "target")]
         logits, target = given[0], kwargs["target"] if "target" in kwargs else given[1]
+        if isinstance(self._batch, Batch) and len(target) != len(self._batch.index):
+            raise TypeError(
+                f"{type(criterion).__name__} is called with {len(target)} rows for a batch of {len(self._batch.index)} "
+                f"samples, so {self._name()} does not know whose they are; call it with one row a sample"
+            )
         own = losses = per_sample(criterion, logits, target)
         for callback in (*self._inner, self):
             losses = callback.adjust(losses, logits, target, self._batch)
+            if not isinstance(losses, Tensor) or losses.shape != own.shape:
+                what = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+                raise TypeError(
+                    f"{callback._name()}.adjust must return one loss a sample, {tuple(own.shape)}, got {what}"
+                )
         if losses is own:
             return None
         if loss.ndim:  # the module reduces by itself

@@ -30,6 +30,8 @@ class RobustLoss(CriterionCallback):
 
     def __init__(self, loss: nn.Module, *, criterion: str | None = None) -> None:
         super().__init__(criterion=criterion)
+        if not isinstance(loss, nn.Module):
+            raise TypeError(f"RobustLoss takes a loss module, such as RobustLoss(GCELoss()), got {loss!r}")
         if any(parameter.requires_grad for parameter in loss.parameters()):
             raise ValueError(
                 f"loss {type(loss).__name__} has trainable parameters, which no optimizer would know; make it the "

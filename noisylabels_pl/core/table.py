@@ -41,7 +41,10 @@ class SampleTable:
         self.num_samples = num_samples
 
     def read(self, index: Tensor, like: Tensor) -> Tensor:
-        """``(B, ...)``: the rows of the samples ``index``, shaped as the rows of ``like``."""
+        """``(B, ...)``: the rows of the samples ``index``; ``fill`` for those that were never written.
+
+        ``like`` says the shape, type and device of rows, as a tensor of a batch has them; its values are not used.
+        """
         return self._rows(like)[index]
 
     def write(self, index: Tensor, rows: Tensor) -> None:
@@ -76,7 +79,9 @@ class SampleTables(dict[str, SampleTable]):
     """The tables of a method by name, which live and are saved together."""
 
     def add(self, name: str, fill: float = 0.0) -> SampleTable:
-        """A new, empty table."""
+        """A new, empty table, in the constructor of a method."""
+        if name in self:
+            raise ValueError(f"there is a table named {name!r} already; give each its own name")
         self[name] = SampleTable(fill)
         return self[name]
 

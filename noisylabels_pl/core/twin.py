@@ -75,7 +75,14 @@ class TwinModule(Classifier, ABC):
                 f"a training batch is a {type(batch).__name__} without sample positions; "
                 "pass trainer.fit(module, noisylabels_pl.indexed(train_loader))"
             )
-        named = zip(("first", "second"), self.losses(batch), strict=True)
+        pair = self.losses(batch)
+        if (
+            not isinstance(pair, (tuple, list))
+            or len(pair) != 2
+            or any(loss is not None and loss.ndim for loss in pair)
+        ):
+            raise TypeError(f"{type(self).__name__}.losses must return two scalars, one for each network")
+        named = zip(("first", "second"), pair, strict=True)
         losses = {name: loss for name, loss in named if loss is not None}
         if not losses:
             raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")

@@ -81,6 +81,9 @@ def score(
                         "set batch.x in place and return batch"
                     )
                 output = module(batch.x)
+                if not isinstance(output, Tensor) or output.ndim != 2:
+                    what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                    raise TypeError(f"forward(x) must return (B, C) logits to be scored, got {what}")
                 if logits is None or targets is None:
                     logits = output.new_zeros((len(dataset), output.shape[1]), dtype=torch.float32)
                     targets = batch.y.new_zeros(len(dataset))

@@ -73,6 +73,22 @@ class Weighted(WithCriterion):
         self.criterion = nn.CrossEntropyLoss(**options)
 
 
+class Summed(Doubled):
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        return losses.sum()
+
+
+class TwoViews(WithCriterion):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return self.criterion(self(torch.cat([x, -x])), torch.cat([y, y]))
+
+
+class Tuple(WithCriterion):
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x), x
+
+
 class Records(Doubled):
     def __init__(self) -> None:
         super().__init__()
@@ -143,6 +159,28 @@ CASES = {
         lambda: (Doubled(), ThreeArguments(), indexed(loader())),
         TypeError,
         "called with 3 arguments, but Doubled can change the loss of",
+    ),
+    "another number of losses": (
+        lambda: (Summed(), WithCriterion(), indexed(loader())),
+        TypeError,
+        r"Summed.adjust must return one loss a sample, \(8,?\), got \(\)",
+    ),
+    "another number of rows": (
+        lambda: (Doubled(), TwoViews(), indexed(loader())),
+        TypeError,
+        "CrossEntropyLoss is called with 16 rows for a batch of 8 samples.*one row a sample",
+    ),
+    "a loss class": (lambda: RobustLoss(GCELoss), TypeError, r"such as RobustLoss\(GCELoss\(\)\), got <class"),
+    "no logits to score": (
+        lambda: (Chosen(1), Tuple(), indexed(loader())),
+        TypeError,
+        r"forward\(x\) must return \(B, C\) logits to be scored, got tuple",
+    ),
+    "two tables of a name": (lambda: Records().tables.add("losses"), ValueError, "a table named 'losses' already"),
+    "an unknown role": (
+        lambda: type("Wrong", (Doubled,), {"role": "losses"}),
+        ValueError,
+        "role must be one of loss, mixing, weights, samples, got 'losses'",
     ),
     "class weights": (
         lambda: (RobustLoss(GCELoss()), Weighted(weight=torch.ones(10)), indexed(loader())),

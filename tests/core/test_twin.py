@@ -264,3 +264,13 @@ def test_what_else_is_trained_is_clipped_too(digits: Make, make_trainer: Make) -
     module = Shifted(partial(mlp, (1, 8, 8), 10, hidden=(16,)), 10, partial(torch.optim.SGD, lr=1.0))
     make_trainer(max_steps=1, gradient_clip_val=0.01).fit(module, datamodule=digits())
     assert float(module.shift.detach().norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("returned", [torch.ones(()), (torch.ones(()), torch.ones(3)), (torch.ones(()),)])
+def test_anything_but_two_scalars_is_refused(digits: Make, make_trainer: Make, returned: Any) -> None:
+    class Wrong(Independent):
+        def losses(self, batch: Batch) -> Any:
+            return returned
+
+    with pytest.raises(TypeError, match=r"Wrong.losses must return two scalars, one for each network"):
+        make_trainer(max_epochs=1).fit(Wrong(partial(mlp, (1, 8, 8), 10), 10, PLAIN), datamodule=digits())
