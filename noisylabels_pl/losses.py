@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
-from noisylabels_pl.functional import check_choice, generalized_cross_entropy
+from noisylabels_pl.functional import (
+    check_choice,
+    check_transition_matrix,
+    forward_correction,
+    generalized_cross_entropy,
+    inverse_transition,
+    linear_correction,
+    observed_log_probs,
+)
+
+_log = logging.getLogger(__name__)
 
 
 def reduce(losses: Tensor, reduction: str) -> Tensor:
@@ -36,3 +50,86 @@ class GCELoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"q={self.q}"
+
+
+class _CorrectedLoss(nn.Module):
+    """What both corrections share: ``T``, the base loss, and what the network expects to be observed."""
+
+    T: Tensor
+
+    def __init__(self, T: Tensor | Sequence[Sequence[float]], *, base: str, reduction: str) -> None:
+        super().__init__()
+        check_choice("base", base, ("ce", "square"))
+        check_choice("reduction", reduction, ("none", "mean", "sum"))
+        T = torch.as_tensor(T, dtype=torch.float64)
+        self.register_buffer("T", check_transition_matrix(T, len(T)).float())
+        self.base = base
+        self.reduction = reduction
+
+    def observed(self, logits: Tensor) -> Tensor:
+        """``log T^T p`` ``(B, C)``: noisy validation labels are to be compared with these, clean ones with logits."""
+        return observed_log_probs(logits, self.T)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.T)} classes, base={self.base!r}"
+
+
+class ForwardCorrectionLoss(_CorrectedLoss):
+    """The loss of noisy labels under ``T^T p``; see :func:`~noisylabels_pl.functional.forward_correction`.
+
+    Args:
+        T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
+        base: ``ce`` or ``square``.
+        reduction: ``none``, ``mean`` or ``sum``.
+
+    Raises:
+        ValueError: ``T`` is not a transition matrix, or never makes one of the labels.
+    """
+
+    def __init__(self, T: Tensor | Sequence[Sequence[float]], *, base: str = "ce", reduction: str = "mean") -> None:
+        super().__init__(T, base=base, reduction=reduction)
+        # One label of each class checks T once; forward() then need not.
+        forward_correction(torch.zeros_like(self.T), torch.arange(len(self.T)), self.T, base=base)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return reduce(forward_correction(logits, target, self.T, base=self.base, validate=False), self.reduction)
+
+
+class BackwardCorrectionLoss(_CorrectedLoss):
+    """The unbiased loss of noisy labels; see :func:`~noisylabels_pl.functional.backward_correction`.
+
+    It may be negative, also for good networks, and an ill-conditioned ``T`` makes it noisy: a condition number above
+    100 is logged as a warning. As in the authors' public code, probabilities below 1e-7 count as 1e-7; without that,
+    the loss has no lower bound.
+
+    Args:
+        T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
+        mix: share of the identity that is mixed into ``T`` before inversion, in ``[0, 1)``.
+        base: ``ce`` or ``square``.
+        reduction: ``none``, ``mean`` or ``sum``.
+
+    Raises:
+        ValueError: ``T`` is not a transition matrix or cannot be inverted, or ``mix`` is out of range.
+    """
+
+    inverse: Tensor
+
+    def __init__(
+        self,
+        T: Tensor | Sequence[Sequence[float]],
+        *,
+        mix: float = 0.0,
+        base: str = "ce",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(T, base=base, reduction=reduction)
+        inverse = inverse_transition(torch.as_tensor(T, dtype=torch.float64), mix=mix)
+        self.register_buffer("inverse", inverse.float())
+        condition = float(torch.linalg.cond(inverse))
+        if condition > 100:
+            _log.warning(
+                "T has condition number %.0f; mix the identity in, as by mix=0.1, for less variance", condition
+            )
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return reduce(linear_correction(logits, target, self.inverse, base=self.base, eps=1e-7), self.reduction)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
 from noisylabels_pl.core import Artefacts, Classifier, Stage, StagedMethod, run_stages
-from noisylabels_pl.data import NoisyDataModule
+from noisylabels_pl.data import NoisyDataModule, NoisyLabels
 from noisylabels_pl.functional import check_choice
 
 
@@ -31,6 +31,7 @@ class Experiment:
     module: L.LightningModule
     trainer: L.Trainer
     history: History
+    artefacts: Artefacts = field(default_factory=dict)  # of all stages
 
 
 def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()) -> Experiment:
@@ -53,7 +54,9 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
     datamodule: NoisyDataModule = instantiate(config.data, noise=instantiate(config.noise, _convert_="all"))
     datamodule.setup()
     method = instantiate(config.method, _convert_="all")
-    stages = method.stages() if isinstance(method, StagedMethod) else [Stage("fit", lambda artefacts: method)]
+    staged = isinstance(method, StagedMethod)
+    stages = method.stages() if staged else [Stage("fit", lambda artefacts: method)]
+    given = {name: _known(datamodule.labels, name) for name in (method.told if staged else ())}
     folders = {stage.name: folder if stage is stages[-1] else folder / stage.name for stage in stages}
     checkpoints = {name: own / "checkpoints" / "last.ckpt" for name, own in folders.items()}
     if len(stages) > 1:
@@ -82,8 +85,8 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
         fitted[:] = [experiment]
         return experiment.trainer, experiment.module
 
-    run_stages(stages, folder, fit, resume=config.resume is not None)
-    return fitted[-1]
+    artefacts = run_stages(stages, folder, fit, resume=config.resume is not None, given=given)
+    return replace(fitted[-1], artefacts=artefacts)
 
 
 def build(
@@ -118,11 +121,15 @@ def build(
         "optimizer": instantiate(config.optim),
         "scheduler": instantiate(config.schedule),
     }
+    if not isinstance(method, (nn.Module, L.Callback, partial)) or isinstance(method, L.LightningModule):
+        raise TypeError(
+            f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
+        )
     own = [method] if isinstance(method, L.Callback) else []
     if isinstance(method, partial):
         module: L.LightningModule = method(make_net, **parts)
     else:
-        module = Classifier(make_net(), criterion=None if own else method, **parts)
+        module = Classifier(make_net(), criterion=method if isinstance(method, nn.Module) else None, **parts)
     csv_name = config.logger.get("csv")
     history = History(folder / csv_name if csv_name else None)
     if datamodule.clean_targets is not None:
@@ -144,6 +151,13 @@ def build(
         enable_progress_bar=show_progress,
     )
     return Experiment(datamodule, module, trainer, history)
+
+
+def _known(labels: NoisyLabels, name: str) -> Tensor:
+    value: Tensor | None = getattr(labels, name)
+    if value is None:
+        raise ValueError(f"this run's noise has no {name} that could be told; configure a noise, or estimate {name}")
+    return value
 
 
 def _check_stages(resume: str | None, checkpoints: Sequence[Path]) -> None:

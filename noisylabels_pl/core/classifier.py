@@ -64,7 +64,9 @@ class Classifier(L.LightningModule):
         x, y = batch
         logits = self(x)
         accuracy: Any = self.accuracy[name]
-        accuracy.update(logits, y)
+        # Validation labels are noisy: a criterion that knows how says what it expects to be observed.
+        observed = getattr(self.criterion, "observed", None)
+        accuracy.update(observed(logits) if observed is not None and name == "val" else logits, y)
         options: dict[str, Any] = {
             "on_step": False,
             "on_epoch": True,

@@ -44,6 +44,11 @@ class Stage:
 class StagedMethod(ABC):
     """A method of several stages, each trained with a method of its own."""
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What of the noise it is to be told, on the user's explicit wish: ``("T",)`` for the configured matrix."""
+        return ()
+
     @abstractmethod
     def stages(self) -> list[Stage]:
         """In the order in which they are fitted; what a run reports is the last one's."""
@@ -55,6 +60,7 @@ def run_stages(
     fit: Callable[[Stage, Artefacts], tuple[L.Trainer, L.LightningModule]],
     *,
     resume: bool = False,
+    given: Artefacts | None = None,
 ) -> Artefacts:
     """Fit one stage after another and keep what each hands on in ``folder/<name>.pt``.
 
@@ -64,6 +70,7 @@ def run_stages(
         fit: trains one stage. When resuming it goes on from the checkpoint that it finds, and a stage that handed on
             its artefacts is not fitted again; the last one always is, so that there is something to report.
         resume: whether to look for the artefacts of an earlier run.
+        given: artefacts that the first stage already has.
 
     Returns:
         The artefacts of all stages.
@@ -72,9 +79,9 @@ def run_stages(
         ValueError: two stages have the same name, or hand on an artefact of the same name.
     """
     names = [stage.name for stage in stages]
-    if len(set(names)) < len(names):
-        raise ValueError(f"stages need different names, got {', '.join(names)}")
-    artefacts: Artefacts = {}
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"a staged method needs stages of different names, got {', '.join(names) or 'none'}")
+    artefacts: Artefacts = dict(given or {})
     if not resume:
         for stage in stages:  # of an older run, which a later resume would take for this one's
             (folder / f"{stage.name}.pt").unlink(missing_ok=True)
@@ -85,7 +92,12 @@ def run_stages(
             _log.info("stage %s was finished before and left %s", stage.name, ", ".join(added) or "nothing")
         else:
             trainer, module = fit(stage, artefacts)
-            added = {name: value.cpu() for name, value in stage.hand_on(trainer, module).items()}
+            added = stage.hand_on(trainer, module)
+            if not isinstance(added, dict) or not all(isinstance(value, Tensor) for value in added.values()):
+                raise TypeError(
+                    f"hand_on of stage {stage.name} must return {{name: tensor}}, got {type(added).__name__}"
+                )
+            added = {name: value.cpu() for name, value in added.items()}
             added = trainer.strategy.broadcast(added)
             if twice := artefacts.keys() & added.keys():
                 raise ValueError(f"stage {stage.name} hands on {', '.join(sorted(twice))}, as an earlier stage does")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 import lightning as L
@@ -10,6 +11,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from torch import nn
 
+from noisylabels_pl.core import StagedMethod
 from tests.helpers import composed, options
 
 
@@ -30,7 +32,7 @@ def test_every_method_gets_the_same_network_and_budget(method: str, data: str) -
 @pytest.mark.parametrize("method", options("method"))
 def test_methods_can_be_made(method: str) -> None:
     made = instantiate(composed(f"method={method}").method)
-    assert isinstance(made, (L.Callback, nn.Module))
+    assert isinstance(made, (L.Callback, nn.Module, StagedMethod, partial))
 
 
 @pytest.mark.parametrize("group", ["net", "optim", "schedule", "trainer", "logger"])

@@ -1,0 +1,76 @@
+"""Early-learning regularisation (Liu et al., NeurIPS 2020): targets from a network's own past, and their penalty."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def ema_targets(targets: Tensor, probs: Tensor, beta: float) -> Tensor:
+    """``beta t + (1 - beta) p``, the new targets of a batch (eq. 9); without gradient.
+
+    From targets of 0, ``k`` visits leave a sum of ``1 - beta^k``: the penalty ramps up by itself, without correction.
+
+    Args:
+        targets: ``(B, C)`` old targets, not changed.
+        probs: ``(B, C)`` what the network says now.
+        beta: in ``[0, 1]``; 0 takes what it says now.
+
+    Raises:
+        ValueError: ``beta`` is out of range.
+    """
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must lie in [0, 1], got {beta}")
+    return beta * targets + (1 - beta) * probs.detach()
+
+
+def elr_penalty(probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
+    """``log(1 - <p, t>)``, the penalty of a sample (eq. 6 without ``lambda / n``); the more they agree, the lower.
+
+    Its gradient in the logits is Lemma 2: it keeps rightly labelled samples pulling, and holds wrongly labelled ones
+    back. Without ``eps`` it has no lower bound.
+
+    Args:
+        probs: ``(B, C)``.
+        targets: ``(B, C)``, no gradient flows into them.
+        eps: clamp probabilities to ``[eps, 1 - eps]`` first; the public code has 1e-4. The gradient is 0 where the
+            clamp acts, and the floor for ten classes is ``log(1e-3)``.
+
+    Returns:
+        ``(B,)``, at least float32: in half types ``1 - 1e-4`` is 1.
+    """
+    probs = probs.to(torch.promote_types(probs.dtype, torch.float32))
+    if eps:
+        probs = probs.clamp(eps, 1 - eps)
+    return torch.log1p(-(probs * targets.detach()).sum(1))
+
+
+def kl_penalty(logits: Tensor, targets: Tensor) -> Tensor:
+    """``KL(t || p)`` with targets normalised: the alternative that overfits its targets (section 4.2 of the paper).
+
+    Args:
+        logits: ``(B, C)``.
+        targets: ``(B, C)`` not negative; a row of zeros has the penalty 0.
+
+    Returns:
+        ``(B,)``, at least float32.
+    """
+    log_probs = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+    total = targets.sum(1, keepdim=True)
+    shares = (targets / torch.where(total > 0, total, 1)).detach()
+    return (torch.xlogy(shares, shares) - shares * log_probs).sum(1)
+
+
+def sigmoid_rampup(step: int, length: int) -> float:
+    """``exp(-5 (1 - s)^2)`` with ``s = min(step / length, 1)``; 1 for a length of 0 (ELR+, section F).
+
+    Args:
+        step: from 0.
+        length: steps until the ramp has reached 1.
+    """
+    if length == 0:
+        return 1.0
+    return math.exp(-5 * (1 - min(step, length) / length) ** 2)
