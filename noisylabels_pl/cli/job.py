@@ -25,6 +25,7 @@ from noisylabels_pl.cli.experiment import Experiment, close_wandb, execute, plai
 from noisylabels_pl.report.curves import draw_curves
 from noisylabels_pl.report.result import make_result
 from noisylabels_pl.report.table import result_table
+from noisylabels_pl.report.transition import draw_transitions, transition_error
 
 _MISTAKES = (ValueError, TypeError, OSError)  # what this library raises for a setting that is wrong
 
@@ -63,6 +64,15 @@ def report(experiment: Experiment, config: DictConfig, folder: Path) -> None:
     """Write ``result.json`` and ``curves.png``, print the table, and hand both to W&B if it is there."""
     name = f"{config.name}, seed {config.seed}"
     result = make_result(name, plain(config), experiment.datamodule, experiment.history, config.monitor)
+    estimate, T = experiment.artefacts.get("T"), experiment.datamodule.labels.T
+    if estimate is not None:
+        result["transition"] = {"T": estimate.tolist()}
+        drawn = {"T as used": estimate}
+        if T is not None:
+            error = transition_error(estimate, T)
+            result["transition"]["error"] = error
+            drawn = {f"T as used: {100 * error:.1f} % off": estimate, "T of the configured noise": T}
+        draw_transitions(drawn, name, folder / "transition.png")
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     draw_curves(result["history"], name, folder / "curves.png", result["pool_precision"])
     console = Console()

@@ -165,13 +165,13 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
         raise ValueError("probs must be probabilities that sum to 1 in each row; take the softmax of logits")
     if isinstance(quantile, str):
         check_choice("quantile", quantile, ("auto",))
-        quantiles = 1 - 0.3 * probs.mean(0)
+        quantiles = 1 - 0.3 * probs.double().mean(0)
     elif 0 < quantile <= 1:
-        quantiles = probs.new_full((probs.shape[1],), quantile)
+        quantiles = probs.new_full((probs.shape[1],), quantile, dtype=torch.float64)
     else:
         raise ValueError(f"quantile must lie in (0, 1] or be 'auto', got {quantile}")
     # Rank ceil(q (n - 1)) from below, less a rounding error; stable, so that ties go to the same sample everywhere.
-    ranks = (quantiles.double() * (len(probs) - 1) - 1e-9).ceil().long().clamp(min=0)
+    ranks = (quantiles * (len(probs) - 1) - 1e-9).ceil().long().clamp(min=0)
     order = probs.argsort(dim=0, stable=True)
     chosen = probs[order.gather(0, ranks.unsqueeze(0)).squeeze(0)]
     return chosen / chosen.sum(1, keepdim=True)

@@ -37,7 +37,7 @@ def elr_penalty(probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
         probs: ``(B, C)``.
         targets: ``(B, C)``, no gradient flows into them.
         eps: clamp probabilities to ``[eps, 1 - eps]`` first; the public code has 1e-4. The gradient is 0 where the
-            clamp acts, and the floor for ten classes is ``log(1e-3)``.
+            clamp acts, and with targets clamped alike the floor for ten classes is ``log(1e-3)``.
 
     Returns:
         ``(B,)``, at least float32: in half types ``1 - 1e-4`` is 1.
@@ -59,8 +59,9 @@ def kl_penalty(logits: Tensor, targets: Tensor) -> Tensor:
         ``(B,)``, at least float32.
     """
     log_probs = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+    targets = targets.detach().to(log_probs.dtype)
     total = targets.sum(1, keepdim=True)
-    shares = (targets / torch.where(total > 0, total, 1)).detach()
+    shares = targets / torch.where(total > 0, total, 1)
     return (torch.xlogy(shares, shares) - shares * log_probs).sum(1)
 
 

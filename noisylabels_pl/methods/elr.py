@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from noisylabels_pl.core import CriterionCallback
@@ -44,7 +45,7 @@ class ELR(CriterionCallback):
         self.targets = self.tables.add("targets")
 
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        probs = logits.float().softmax(1)
+        probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
         seen = probs.detach().clamp(CLAMP, 1 - CLAMP)
         seen = seen / seen.sum(1, keepdim=True)
         self.targets.write(batch.index, ema_targets(self.targets.read(batch.index, seen), seen, self.beta))

@@ -1,7 +1,17 @@
 """Backbones: factories that take the shape of a sample and the number of classes."""
 
 from noisylabels_pl.nets.mlp import mlp
+from noisylabels_pl.nets.preact_resnet import preact_resnet14, preact_resnet18, preact_resnet32
+from noisylabels_pl.nets.resnet34_cifar import resnet34_cifar
 from noisylabels_pl.nets.resnet_cifar import resnet32_cifar
 from noisylabels_pl.nets.small_cnn import small_cnn
 
-__all__ = ["mlp", "resnet32_cifar", "small_cnn"]
+__all__ = [
+    "mlp",
+    "preact_resnet14",
+    "preact_resnet18",
+    "preact_resnet32",
+    "resnet32_cifar",
+    "resnet34_cifar",
+    "small_cnn",
+]

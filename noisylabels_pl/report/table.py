@@ -21,6 +21,8 @@ def result_table(result: dict[str, Any]) -> Table:
         table.add_row("right labels, selected in the last epoch", percent(result["selection_precision"]))
     table.add_row("right labels, all training samples", percent(result["pool_precision"]))
     table.add_row("realised noise rate", percent(result["noise"]["realised_rate"]))
+    if "error" in result.get("transition", {}):
+        table.add_row("T as used, off by (total variation)", percent(result["transition"]["error"]))
     table.add_section()
     table.add_row("epochs, optimiser steps, seconds", f"{result['epochs']}, {result['steps']}, {result['seconds']:.0f}")
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import product
+from typing import Any
 
 import lightning as L
 import pytest
@@ -48,7 +49,7 @@ def test_other_groups(group: str, data: str) -> None:
 def test_experiments_yield_to_the_command_line(experiment: str) -> None:
     config = composed(f"experiment={experiment}", "noise.rate=0.1", "method=ce", "data=digits", "net=small_cnn")
     assert config.noise.rate == 0.1
-    assert "CrossEntropyLoss" in config.method._target_
+    assert isinstance(instantiate(config.method), nn.CrossEntropyLoss)  # no option of the experiment's own is left over
     assert "Digits" in config.data._target_
     assert "small_cnn" in config.net._target_
 
@@ -118,3 +119,34 @@ def test_misspelt_keys_and_options_are_errors() -> None:
         composed("method.fractoin=0.3")
     with pytest.raises(Exception, match="crusty"):
         composed("method=crusty")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "method", "net", "noise", "optim", "schedule", "epochs"),
+    [
+        ("elr/cifar10_sym", (3.0, 0.7), "resnet34_cifar", "sym_inclusive", (0.02, 1e-3), ([40, 80], 0.01), 120),
+        ("elr/cifar10_asym", (1.0, 0.9), "resnet34_cifar", "asym", (0.02, 1e-3), ([40, 80], 0.01), 120),
+        ("elr/cifar10_sym_cosine", (3.0, 0.7), "resnet34_cifar", "sym_inclusive", (0.02, 1e-3), (10, 1e-3), 150),
+        ("elr/cifar10_asym_cosine", (1.0, 0.9), "resnet34_cifar", "asym", (0.02, 1e-3), (10, 1e-3), 150),
+        ("loss_correction/mnist_asym60", None, "mlp", "asym", (0.01, 0.0), None, 40),
+        ("loss_correction/cifar10_resnet14_sym20", None, "preact_resnet14", "sym", (0.1, 2e-4), ([41, 81], 0.1), 120),
+        ("loss_correction/cifar10_resnet32_asym60", None, "preact_resnet32", "asym", (0.1, 2e-4), ([41, 81], 0.1), 120),
+    ],
+)
+def test_the_recipes_of_elr_and_loss_correction(
+    experiment: str, method: Any, net: str, noise: str, optim: Any, schedule: Any, epochs: int
+) -> None:
+    config = composed(f"experiment={experiment}")
+    assert config.net._target_.endswith(net)
+    assert config.noise.kind == noise
+    assert (config.optim.lr, config.optim.weight_decay) == optim
+    assert config.trainer.max_epochs == epochs
+    assert config.data.val_fraction == 0.1
+    if method is not None:
+        assert (config.method.lam, config.method.beta) == method
+    if schedule is not None:
+        steps = config.schedule.get("milestones"), config.schedule.get("gamma")
+        assert schedule in (
+            (list(steps[0] or []), steps[1]),
+            (config.schedule.get("T_0"), config.schedule.get("eta_min")),
+        )

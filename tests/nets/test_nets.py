@@ -9,7 +9,25 @@ import pytest
 import torch
 from torch import nn
 
-from noisylabels_pl.nets import mlp, resnet32_cifar, small_cnn
+from noisylabels_pl.nets import (
+    mlp,
+    preact_resnet14,
+    preact_resnet18,
+    preact_resnet32,
+    resnet32_cifar,
+    resnet34_cifar,
+    small_cnn,
+)
+
+
+def narrow(depth: int) -> int:
+    """Stem, blocks of convolutions with a norm before each but the very first, shortcuts, last norm, head."""
+    total = 9 * 3 * 16 + 2 * 16 - 2 * 16
+    for inputs, outputs in ((16, 16), (16, 32), (32, 64)):
+        total += 9 * inputs * outputs + 9 * outputs * outputs + 2 * inputs + 2 * outputs
+        total += inputs * outputs * (inputs != outputs)
+        total += (depth - 1) * (2 * 9 * outputs * outputs + 4 * outputs)
+    return total + 2 * 64 + 64 * 10 + 10
 
 
 @pytest.mark.parametrize(
@@ -20,6 +38,12 @@ from noisylabels_pl.nets import mlp, resnet32_cifar, small_cnn
         # He et al. 2016, table 6, and CRUST's code: 0.46 M.
         (resnet32_cifar, (3, 32, 32), 10, 464_154),
         (resnet32_cifar, (1, 28, 28), 10, 464_154 - 2 * 9 * 16),
+        # Widely quoted for CIFAR's variants: 11.17 M and 21.28 M.
+        (preact_resnet18, (3, 32, 32), 10, 11_171_146),
+        (resnet34_cifar, (3, 32, 32), 10, 21_282_122),
+        # Patrini et al., 6n + 2 layers with n = 2 and 5, a convolution as shortcut; counted layer by layer.
+        (preact_resnet14, (3, 32, 32), 10, narrow(2)),
+        (preact_resnet32, (3, 32, 32), 10, narrow(5)),
         (small_cnn, (3, 32, 32), 10, 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 10 + 10),
         (small_cnn, (1, 8, 8), 10, 9 * (32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 10 + 10),
     ],
