@@ -77,7 +77,7 @@ class Classifier(L.LightningModule):
         self.log(f"{name}/acc", accuracy, prog_bar=True, **options)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}

@@ -45,6 +45,8 @@ class CriterionCallback(L.Callback, ABC):
 
     role: ClassVar[str] = "loss"
     needs_index: ClassVar[bool] = True  # whether adjust() reads batch.index, for which the loader must be indexed
+    # Whether the parts of a batch that several processes get fare otherwise than the whole in one.
+    depends_on_batch: ClassVar[bool] = False
     without_criterion: ClassVar[str] = ""  # end of the error message: options that do without
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class TwinModule(Classifier, ABC):
     """
 
     net: Twins
+    # Whether the parts of a batch that several processes get fare otherwise than the whole in one.
+    depends_on_batch: ClassVar[bool] = False
 
     def __init__(
         self,

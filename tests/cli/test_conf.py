@@ -128,6 +128,8 @@ def test_misspelt_keys_and_options_are_errors() -> None:
         ("elr/cifar10_asym", (1.0, 0.9), "resnet34_cifar", "asym", (0.02, 1e-3), ([40, 80], 0.01), 120),
         ("elr/cifar10_sym_cosine", (3.0, 0.7), "resnet34_cifar", "sym_inclusive", (0.02, 1e-3), (10, 1e-3), 150),
         ("elr/cifar10_asym_cosine", (1.0, 0.9), "resnet34_cifar", "asym", (0.02, 1e-3), (10, 1e-3), 150),
+        ("elr/cifar10_sym_plus", (3.0, 0.7), "preact_resnet18", "sym_inclusive", (0.02, 5e-4), ([150], 0.1), 200),
+        ("elr/cifar10_asym_plus", (1.0, 0.9), "preact_resnet18", "asym", (0.02, 5e-4), ([150], 0.1), 200),
         ("loss_correction/mnist_asym60", None, "mlp", "asym", (0.01, 0.0), None, 40),
         ("loss_correction/cifar10_resnet14_sym20", None, "preact_resnet14", "sym", (0.1, 2e-4), ([41, 81], 0.1), 120),
         ("loss_correction/cifar10_resnet32_asym60", None, "preact_resnet32", "asym", (0.1, 2e-4), ([41, 81], 0.1), 120),
@@ -145,8 +147,5 @@ def test_the_recipes_of_elr_and_loss_correction(
     if method is not None:
         assert (config.method.lam, config.method.beta) == method
     if schedule is not None:
-        steps = config.schedule.get("milestones"), config.schedule.get("gamma")
-        assert schedule in (
-            (list(steps[0] or []), steps[1]),
-            (config.schedule.get("T_0"), config.schedule.get("eta_min")),
-        )
+        names = ("milestones", "gamma") if "milestones" in config.schedule else ("T_0", "eta_min")
+        assert tuple(config.schedule[name] for name in names) == schedule

@@ -47,6 +47,12 @@ def make(name: str) -> Any:
     return instantiate(composed_method(name).method, _convert_="all")
 
 
+def depends_on_batch(name: str) -> bool:
+    """Whether two processes need not agree with one."""
+    method = make(name)
+    return getattr(method.func if isinstance(method, partial) else method, "depends_on_batch", False)
+
+
 def mechanism(method: Any) -> str:
     """Methods of one mechanism share their code paths through ``core/``."""
     if isinstance(method, partial):
