@@ -42,5 +42,10 @@ def line(name: str, runs: list[dict[str, Any]]) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     folder, found = Path(sys.argv[1]), read(Path(sys.argv[2]))
-    body = [line(name, runs) for name, runs in group(found, label).items()]
-    replace_section(folder / "README.md", f"{markdown(HEADER, body)}\n\n{provenance(found)}")
+    for name, runs in group(found, label).items():
+        if len({run["config"]["seed"] for run in runs}) < len(runs):
+            raise SystemExit(f"{name} has two runs of one seed; give a folder with the runs of one experiment")
+    table = [HEADER, *(line(name, runs) for name, runs in group(found, label).items())]
+    if all(row[-1] == "n/a" for row in table[1:]):  # no method here uses a transition matrix
+        table = [row[:-1] for row in table]
+    replace_section(folder / "README.md", f"{markdown(table[0], table[1:])}\n\n{provenance(found)}")

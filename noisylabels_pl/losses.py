@@ -17,6 +17,7 @@ from noisylabels_pl.functional import (
     linear_correction,
     observed_log_probs,
 )
+from noisylabels_pl.functional.correction import BASES, ClassLosses
 
 _log = logging.getLogger(__name__)
 
@@ -55,20 +56,27 @@ class GCELoss(nn.Module):
 class _CorrectedLoss(nn.Module):
     """What both corrections share: ``T``, the base loss, and what the network expects to be observed."""
 
-    T: Tensor
-
-    def __init__(self, T: Tensor | Sequence[Sequence[float]], *, base: str, reduction: str) -> None:
+    def __init__(self, T: Tensor | Sequence[Sequence[float]], *, base: str | ClassLosses, reduction: str) -> None:
         super().__init__()
-        check_choice("base", base, ("ce", "square"))
+        if isinstance(base, str):
+            check_choice("base", base, BASES)
         check_choice("reduction", reduction, ("none", "mean", "sum"))
         T = torch.as_tensor(T, dtype=torch.float64)
-        self.register_buffer("T", check_transition_matrix(T, len(T)).float())
+        # No buffer: half precision would round it, and a checkpoint is to fit a module with another criterion.
+        self.T = check_transition_matrix(T, len(T)).float()
         self.base = base
         self.reduction = reduction
 
     def observed(self, logits: Tensor) -> Tensor:
         """``log T^T p`` ``(B, C)``: noisy validation labels are to be compared with these, clean ones with logits."""
-        return observed_log_probs(logits, self.T)
+        return observed_log_probs(logits, self._matching(logits))
+
+    def _matching(self, logits: Tensor) -> Tensor:
+        """``T``, on the device of logits that fit it."""
+        if logits.shape[1] != len(self.T):
+            raise ValueError(f"T has {len(self.T)} classes, but the network {logits.shape[1]}; give a T of as many")
+        self.T = self.T.to(logits.device)
+        return self.T
 
     def extra_repr(self) -> str:
         return f"{len(self.T)} classes, base={self.base!r}"
@@ -79,20 +87,23 @@ class ForwardCorrectionLoss(_CorrectedLoss):
 
     Args:
         T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
-        base: ``ce`` or ``square``.
+        base: ``ce``, ``square`` or a function, see :func:`~noisylabels_pl.functional.forward_correction`.
         reduction: ``none``, ``mean`` or ``sum``.
 
     Raises:
         ValueError: ``T`` is not a transition matrix, or never makes one of the labels.
     """
 
-    def __init__(self, T: Tensor | Sequence[Sequence[float]], *, base: str = "ce", reduction: str = "mean") -> None:
+    def __init__(
+        self, T: Tensor | Sequence[Sequence[float]], *, base: str | ClassLosses = "ce", reduction: str = "mean"
+    ) -> None:
         super().__init__(T, base=base, reduction=reduction)
         # One label of each class checks T once; forward() then need not.
         forward_correction(torch.zeros_like(self.T), torch.arange(len(self.T)), self.T, base=base)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return reduce(forward_correction(logits, target, self.T, base=self.base, validate=False), self.reduction)
+        losses = forward_correction(logits, target, self._matching(logits), base=self.base, validate=False)
+        return reduce(losses, self.reduction)
 
 
 class BackwardCorrectionLoss(_CorrectedLoss):
@@ -105,26 +116,24 @@ class BackwardCorrectionLoss(_CorrectedLoss):
     Args:
         T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
         mix: share of the identity that is mixed into ``T`` before inversion, in ``[0, 1)``.
-        base: ``ce`` or ``square``.
+        base: ``ce``, ``square`` or a function, see :func:`~noisylabels_pl.functional.forward_correction`.
         reduction: ``none``, ``mean`` or ``sum``.
 
     Raises:
         ValueError: ``T`` is not a transition matrix or cannot be inverted, or ``mix`` is out of range.
     """
 
-    inverse: Tensor
-
     def __init__(
         self,
         T: Tensor | Sequence[Sequence[float]],
         *,
         mix: float = 0.0,
-        base: str = "ce",
+        base: str | ClassLosses = "ce",
         reduction: str = "mean",
     ) -> None:
         super().__init__(T, base=base, reduction=reduction)
         inverse = inverse_transition(torch.as_tensor(T, dtype=torch.float64), mix=mix)
-        self.register_buffer("inverse", inverse.float())
+        self.inverse = inverse.float()
         condition = float(torch.linalg.cond(inverse))
         if condition > 100:
             _log.warning(
@@ -132,4 +141,5 @@ class BackwardCorrectionLoss(_CorrectedLoss):
             )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        self.inverse = self.inverse.to(self._matching(logits).device)
         return reduce(linear_correction(logits, target, self.inverse, base=self.base, eps=1e-7), self.reduction)

@@ -5,5 +5,5 @@ set -eu
 runs=$1
 common=(experiment=loss_correction/mnist_asym60 data.root="$2" seed=0,1,2)
 python -m noisylabels_pl -m "${common[@]}" method=ce hydra.sweep.dir="$runs/ce"
-python -m noisylabels_pl -m "${common[@]}" method=forward,backward method.T=known hydra.sweep.dir="$runs/known"
-python -m noisylabels_pl -m "${common[@]}" method=forward,backward method.quantile=0.97 hydra.sweep.dir="$runs/estimated"
+python -m noisylabels_pl -m "${common[@]}" method=forward_paper,backward_paper method.T=known hydra.sweep.dir="$runs/known"
+python -m noisylabels_pl -m "${common[@]}" method=forward_paper,backward_paper hydra.sweep.dir="$runs/estimated"

@@ -69,7 +69,8 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
         # The same seed for every stage: what differs is what the stages before handed on, also after a resume.
         L.seed_everything(config.seed, workers=True, verbose=False)
         method = stage.method(artefacts)
-        experiment = build(config, own, datamodule, method, callbacks, log=is_last, max_epochs=stage.max_epochs)
+        options: dict[str, Any] = {"max_epochs": stage.max_epochs, "monitor": stage.monitor}
+        experiment = build(config, own, datamodule, method, callbacks, log=is_last, **options)
         stage.start(experiment.module, artefacts)
         if experiment.trainer.is_global_zero:
             OmegaConf.save(config, folder / "config.yaml", resolve=True)
@@ -98,6 +99,7 @@ def build(
     *,
     log: bool = True,
     max_epochs: int | None = None,
+    monitor: str | None = None,
 ) -> Experiment:
     """Everything that a fit needs.
 
@@ -109,6 +111,7 @@ def build(
         callbacks: besides those that every run has.
         log: whether to log to W&B and its like, too.
         max_epochs: in place of the configured ones.
+        monitor: in place of the configured one.
     """
 
     def make_net() -> nn.Module:
@@ -135,7 +138,11 @@ def build(
     if datamodule.clean_targets is not None:
         observed = datamodule.labels.observed[datamodule.train_indices]
         own.append(LabelQuality(datamodule.clean_targets, observed))
-    own += [*callbacks, history, *_checkpoints(folder, config.monitor if len(datamodule.val_indices) else None)]
+    own += [
+        *callbacks,
+        history,
+        *_checkpoints(folder, (monitor or config.monitor) if len(datamodule.val_indices) else None),
+    ]
     show_progress = sys.stdout.isatty()
     if show_progress:
         own.append(ProgressBar())
@@ -154,6 +161,7 @@ def build(
 
 
 def _known(labels: NoisyLabels, name: str) -> Tensor:
+    check_choice("told", name, ("T",))
     value: Tensor | None = getattr(labels, name)
     if value is None:
         raise ValueError(f"this run's noise has no {name} that could be told; configure a noise, or estimate {name}")

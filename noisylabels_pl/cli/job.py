@@ -64,6 +64,7 @@ def report(experiment: Experiment, config: DictConfig, folder: Path) -> None:
     """Write ``result.json`` and ``curves.png``, print the table, and hand both to W&B if it is there."""
     name = f"{config.name}, seed {config.seed}"
     result = make_result(name, plain(config), experiment.datamodule, experiment.history, config.monitor)
+    (folder / "result.json").write_text(json.dumps(result, indent=1))  # before any picture can fail
     estimate, T = experiment.artefacts.get("T"), experiment.datamodule.labels.T
     if estimate is not None:
         result["transition"] = {"T": estimate.tolist()}
@@ -72,8 +73,8 @@ def report(experiment: Experiment, config: DictConfig, folder: Path) -> None:
             error = transition_error(estimate, T)
             result["transition"]["error"] = error
             drawn = {f"T as used: {100 * error:.1f} % off": estimate, "T of the configured noise": T}
+        (folder / "result.json").write_text(json.dumps(result, indent=1))
         draw_transitions(drawn, name, folder / "transition.png")
-    (folder / "result.json").write_text(json.dumps(result, indent=1))
     draw_curves(result["history"], name, folder / "curves.png", result["pool_precision"])
     console = Console()
     console.print(result_table(result))
@@ -92,6 +93,9 @@ def _publish(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
     artifact.add_file(str(folder / "result.json"))
     run.log_artifact(artifact)
     run.log({"curves": wandb.Image(str(folder / "curves.png"))})
+    if "transition" in result:
+        run.log({"transition": wandb.Image(str(folder / "transition.png"))})
+        run.summary.update({"transition_error": result["transition"].get("error")})
 
 
 def _check_strategy(strategy: str, devices: Any) -> None:

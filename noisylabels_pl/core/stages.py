@@ -32,6 +32,7 @@ class Stage:
             first one's count.
         start: called with the fresh module and the artefacts before the fit, to start from given weights for example.
         max_epochs: of this stage; the Trainer's if not given.
+        monitor: what its best checkpoint is chosen by, ``val/loss`` or ``val/acc``; the run's choice if not given.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Stage:
     hand_on: Callable[[L.Trainer, L.LightningModule], Artefacts] = lambda trainer, module: {}
     start: Callable[[L.LightningModule, Artefacts], None] = lambda module, artefacts: None
     max_epochs: int | None = None
+    monitor: str | None = None
 
 
 class StagedMethod(ABC):

@@ -33,7 +33,7 @@ BASES: dict[str, ClassLosses] = {"ce": cross_entropy_of_classes, "square": squar
 def forward_correction(
     logits: Tensor, target: Tensor, T: Tensor, *, base: str | ClassLosses = "ce", validate: bool = True
 ) -> Tensor:
-    """The base loss of the noisy label under ``T^T p``, what the network expects to be observed (section 4.2, eq. 7).
+    """The base loss of the noisy label under ``T^T p``, what is expected to be observed (section 4.2, eqs. 3-5).
 
     It has the minimiser of the base loss on clean labels (theorem 2). Computed in log space, so that it stays finite
     where ``p`` underflows.
@@ -154,14 +154,15 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
             hundred, of which 3 % would be more than there are.
 
     Returns:
-        ``(C, C)`` like ``probs``.
+        ``(C, C)``, at least float32.
 
     Raises:
         ValueError: ``probs`` is not a matrix of probabilities, or ``quantile`` is out of range.
     """
     if probs.ndim != 2 or not len(probs):
         raise ValueError(f"probs must have shape (samples, classes), got {tuple(probs.shape)}")
-    if not bool((probs >= 0).all()) or not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3):
+    probs = probs.to(torch.promote_types(probs.dtype, torch.float32))
+    if not bool((probs >= 0).all()) or not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-2):
         raise ValueError("probs must be probabilities that sum to 1 in each row; take the softmax of logits")
     if isinstance(quantile, str):
         check_choice("quantile", quantile, ("auto",))

@@ -103,6 +103,8 @@ class ELRPlus(TwinModule):
             return
         self._averaged_at = step
         alpha = self.ema_alpha * sigmoid_rampup(step, self.ema_ramp)
+        if not self.ema_ramp:  # a plain mean at first, as in the public code
+            alpha = min(alpha, 1 - 1 / step)
         with torch.no_grad():
             for teacher, net in zip(self.teachers, self._nets(), strict=False):
                 for average, weight in zip(teacher.parameters(), net.parameters(), strict=True):
@@ -114,7 +116,8 @@ class ELRPlus(TwinModule):
     def _loss(self, batch: Batch, number: int, *, teacher: int) -> Tensor:
         x, y = batch
         with torch.no_grad():
-            said = (self.teachers if self.weight_average else self._nets())[teacher](x).float().softmax(1)
+            said = (self.teachers if self.weight_average else self._nets())[teacher](x)
+            said = said.to(torch.promote_types(said.dtype, torch.float32)).softmax(1)
         table = self.targets[number]
         table.write(batch.index, ema_targets(table.read(batch.index, said), said, self.beta))
         targets = table.read(batch.index, said)
@@ -127,7 +130,7 @@ class ELRPlus(TwinModule):
             lam = torch.full((len(y),), max(share, 1 - share), device=x.device)
             other = torch.from_numpy(rng.permutation(len(y))).to(x.device)
             x, labels, targets = (mix(value, value[other], lam) for value in (x, labels, targets))
-        logits = self._nets()[number](x).float()
+        logits = self._nets()[number](x).to(said.dtype)
         if self.refine_labels:
             labels = labels * targets
             labels = labels / labels.sum(1, keepdim=True).clamp(min=1e-12)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noisylabels_pl.core import Artefacts, Stage, StagedMethod
 from noisylabels_pl.data import score, training_loader
 from noisylabels_pl.functional import check_choice, empirical_transition, estimate_transition_matrix
+from noisylabels_pl.functional.correction import BASES
 from noisylabels_pl.losses import BackwardCorrectionLoss, ForwardCorrectionLoss
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class LossCorrection(StagedMethod):
     """Trains with a loss that a transition matrix ``T`` corrects; Algorithm 1 of the paper if ``T`` is estimated.
 
     Estimating takes two stages: cross-entropy on the noisy labels; then the corrected loss, with ``T`` from the first
-    network as it was at the best noisy-validation epoch (``monitor``), in evaluation mode, without augmentation. A
+    network as it was at the epoch of the least noisy-validation loss, in evaluation mode, without augmentation. A
     network that has memorised its labels says that there is no noise, so that epoch matters.
 
     Args:
@@ -57,6 +58,13 @@ class LossCorrection(StagedMethod):
             raise ValueError(f"method.path goes with method.T=file or trusted, got T={T} and path={path}")
         if mix and correction == "forward":
             raise ValueError(f"method.mix is for the backward correction, got {mix} with forward")
+        if not 0 <= mix < 1:
+            raise ValueError(f"method.mix must lie in [0, 1), got {mix}")
+        if quantile != "auto" and not (isinstance(quantile, (int, float)) and 0 < quantile <= 1):
+            raise ValueError(f"method.quantile must lie in (0, 1] or be auto, got {quantile}")
+        if warm_start and T != "estimated":
+            raise ValueError(f"method.warm_start goes on from the stage that estimates T, and there is none with T={T}")
+        check_choice("method.base", base, BASES)
         self.correction = correction
         self.T = T
         self.path = path
@@ -70,10 +78,12 @@ class LossCorrection(StagedMethod):
         return ("T",) if self.T == "known" else ()
 
     def stages(self) -> list[Stage]:
-        if self.T != "estimated":
+        if self.T == "known":
             return [Stage("corrected", self._loss)]
+        if self.T != "estimated":
+            return [Stage("corrected", self._loss, self._used)]
         return [
-            Stage("cross_entropy", lambda artefacts: nn.CrossEntropyLoss(), self._estimate),
+            Stage("cross_entropy", lambda artefacts: nn.CrossEntropyLoss(), self._estimate, monitor="val/loss"),
             Stage("corrected", self._loss, start=self._start),
         ]
 
@@ -85,7 +95,7 @@ class LossCorrection(StagedMethod):
 
     def _estimate(self, trainer: L.Trainer, module: L.LightningModule) -> Artefacts:
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        watched = [c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor is not None]
+        watched = [c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor == "val/loss"]
         best = [c.best_model_path for c in watched if c.best_model_path]
         if best:
             module.load_state_dict(torch.load(best[0], map_location="cpu", weights_only=True)["state_dict"])
@@ -96,11 +106,16 @@ class LossCorrection(StagedMethod):
         weights = {f"weights/{name}": value for name, value in module.state_dict().items()} if self.warm_start else {}
         return {"T": estimate_transition_matrix(logits.double().softmax(1), quantile=quantile)} | weights
 
+    def _used(self, trainer: L.Trainer, module: Any) -> Artefacts:
+        return {"T": module.criterion.T}
+
     def _start(self, module: L.LightningModule, artefacts: Artefacts) -> None:
         if self.warm_start:
             prefix = "weights/"
             own = {name.removeprefix(prefix): value for name, value in artefacts.items() if name.startswith(prefix)}
-            module.load_state_dict(own, strict=False)  # the new criterion has a T of its own
+            if not own:
+                raise ValueError("the finished stage left no weights to start from; resume with the options it had")
+            module.load_state_dict(own)
 
 
 def read_transition(path: str) -> Tensor:

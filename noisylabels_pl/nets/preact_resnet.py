@@ -34,11 +34,12 @@ class _Block(nn.Module):
 
 
 def preact_resnet18(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Widths 64 to 512, two blocks each, a 3x3 stem and no norm before the pooling; 11.17 M parameters for 10 classes.
+    """Widths 64 to 512, two blocks each, an activated 3x3 stem, no norm before the pooling; 11.17 M parameters.
 
-    The network of ELR+ and DivideMix on CIFAR. The last module is the linear head.
+    The network of ELR+ and DivideMix on CIFAR, as in their public code. The last module is the linear head.
     """
-    stem = nn.Conv2d(image_channels("preact_resnet18", input_shape), 64, 3, padding=1, bias=False)
+    conv = nn.Conv2d(image_channels("preact_resnet18", input_shape), 64, 3, padding=1, bias=False)
+    stem = nn.Sequential(conv, nn.BatchNorm2d(64), nn.ReLU())
     blocks = _blocks((64, 64, 128, 256, 512), depth=2)
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes))
 
@@ -46,7 +47,8 @@ def preact_resnet18(input_shape: Sequence[int], num_classes: int) -> nn.Sequenti
 def preact_resnet14(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
     """Two blocks each of widths 16, 32 and 64, Patrini's smaller network on CIFAR; 0.18 M parameters for 10 classes.
 
-    The stem is activated, so the first block is not; weights are Kaiming-normal. The last module is the linear head.
+    The stem is activated, so the first block is not; weights of convolutions are Kaiming-normal. Where shapes change
+    the shortcut branches off after the activation, as in He et al. The last module is the linear head.
     """
     return _narrow("preact_resnet14", input_shape, num_classes, depth=2)
 

@@ -33,7 +33,7 @@ EPOCHS, SAMPLES = 9, 192
 
 
 # An estimate of T from 192 samples may be singular, which the backward correction refuses unless told what to do.
-NEEDED = {"backward": ("method.mix=0.5",)}
+NEEDED = dict.fromkeys(("backward", "backward_paper"), ("method.mix=0.5",))
 TOYS = Path(__file__).parent / "conf"
 
 

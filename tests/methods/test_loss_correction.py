@@ -39,7 +39,7 @@ def test_a_known_T_takes_one_stage(tmp_path: Path) -> None:
 
 
 def test_an_estimated_T_is_that_of_the_best_validation_epoch(tmp_path: Path) -> None:
-    experiment = run(tmp_path, "method=forward", "method.quantile=0.97", "monitor=val/loss")
+    experiment = run(tmp_path, "method=forward", "method.quantile=0.97", "monitor=val/acc")
     best = torch.load(tmp_path / "cross_entropy" / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(tmp_path / "cross_entropy" / "checkpoints" / "last.ckpt", weights_only=True)
     datamodule = experiment.datamodule
@@ -67,6 +67,9 @@ def test_the_second_stage_starts_afresh_unless_told_not_to(tmp_path: Path, warm_
     module = nn.Module()
     module.net = nn.Linear(2, 2)
     method = LossCorrection(warm_start=warm_start)
+    if warm_start:
+        with pytest.raises(ValueError, match="left no weights to start from; resume with the options it had"):
+            method.stages()[1].start(module, {"T": PAIRFLIP})
     handed = {"T": PAIRFLIP, "weights/net.weight": torch.ones(2, 2), "weights/net.bias": torch.ones(2)}
     method.stages()[1].start(module, handed)
     assert torch.equal(module.net.weight, torch.ones(2, 2)) == warm_start
@@ -141,6 +144,11 @@ def test_T_from_files(tmp_path: Path) -> None:
         ({"T": "guessed"}, "method.T must be one of estimated, known, file, trusted, got 'guessed'"),
         ({"T": "file"}, "method.path goes with method.T=file or trusted, got T=file and path=None"),
         ({"path": "T.npy"}, "got T=estimated and path=T.npy"),
+        ({"correction": "backward", "mix": 1.5}, r"method.mix must lie in \[0, 1\), got 1.5"),
+        ({"quantile": 97}, r"method.quantile must lie in \(0, 1\] or be auto, got 97"),
+        ({"quantile": "automatic"}, "or be auto, got automatic"),
+        ({"base": "mae"}, "method.base must be one of ce, square, got 'mae'"),
+        ({"T": "known", "warm_start": True}, "there is none with T=known"),
         ({"mix": 0.1}, r"method.mix is for the backward correction, got 0.1 with forward"),
     ],
 )
@@ -156,6 +164,26 @@ def test_T_that_cannot_be() -> None:
         BackwardCorrectionLoss([[0.5, 0.5], [0.5, 0.5]])
     with pytest.raises(ValueError, match=r"T\[0\] must sum to 1"):
         ForwardCorrectionLoss([[0.5, 0.4], [0.0, 1.0]])
+
+
+def test_T_of_another_number_of_classes() -> None:
+    for loss in (ForwardCorrectionLoss(torch.eye(9)), BackwardCorrectionLoss(torch.eye(9))):
+        with pytest.raises(ValueError, match="T has 9 classes, but the network 10; give a T of as many"):
+            loss(torch.zeros(2, 10), torch.tensor([9, 0]))
+
+
+def test_half_precision_does_not_round_T() -> None:
+    for loss in (ForwardCorrectionLoss(PAIRFLIP), BackwardCorrectionLoss(PAIRFLIP)):
+        logits, target = torch.zeros(10, 10), torch.arange(10)
+        expected = loss(logits, target)
+        assert torch.equal(loss.bfloat16()(logits, target), expected)
+        assert not loss.state_dict()
+
+
+def test_T_from_a_file_is_reported(tmp_path: Path) -> None:
+    np.save(tmp_path / "T.npy", PAIRFLIP.numpy())
+    experiment = run(tmp_path, "method=forward", "method.T=file", f"method.path={tmp_path / 'T.npy'}")
+    torch.testing.assert_close(experiment.artefacts["T"], PAIRFLIP.float())
 
 
 def test_the_report_says_how_far_off_T_is(cli: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
