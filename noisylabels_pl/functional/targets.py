@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CLAMP = 1e-4  # of probabilities, in the authors' public code
+
 
 def ema_targets(targets: Tensor, probs: Tensor, beta: float) -> Tensor:
     """``beta t + (1 - beta) p``, the new targets of a batch (eq. 9); without gradient.
@@ -36,8 +38,8 @@ def elr_penalty(probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
     Args:
         probs: ``(B, C)``.
         targets: ``(B, C)``, no gradient flows into them.
-        eps: clamp probabilities to ``[eps, 1 - eps]`` first; the public code has 1e-4. The gradient is 0 where the
-            clamp acts, and with targets clamped alike the floor for ten classes is ``log(1e-3)``.
+        eps: clamp probabilities to ``[eps, 1 - eps]`` first, by :data:`CLAMP` in the public code. The gradient is 0
+            where the clamp acts, and with targets clamped alike the floor for ten classes is ``log(1e-3)``.
 
     Returns:
         ``(B,)``, at least float32: in half types ``1 - 1e-4`` is 1.

@@ -8,8 +8,7 @@ from torch import Tensor
 from noisylabels_pl.core import CriterionCallback
 from noisylabels_pl.data import Batch
 from noisylabels_pl.functional import check_choice, elr_penalty, ema_targets, kl_penalty
-
-CLAMP = 1e-4  # of probabilities, in the authors' public code
+from noisylabels_pl.functional.targets import CLAMP
 
 
 class ELR(CriterionCallback):

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from noisylabels_pl.core import TwinModule
 from noisylabels_pl.data import Batch
 from noisylabels_pl.functional import elr_penalty, ema_targets, mix, sigmoid_rampup
-
-CLAMP = 1e-4  # of probabilities, in the authors' public code
+from noisylabels_pl.functional.targets import CLAMP
 
 
 class ELRPlus(TwinModule):

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from noisylabels_pl.core import Artefacts, Stage, StagedMethod
-from noisylabels_pl.data import score, training_loader
+from noisylabels_pl.data import indexed, score, training_loader
 from noisylabels_pl.functional import check_choice, empirical_transition, estimate_transition_matrix
 from noisylabels_pl.functional.correction import BASES
 from noisylabels_pl.losses import BackwardCorrectionLoss, ForwardCorrectionLoss
@@ -39,6 +40,7 @@ class LossCorrection(StagedMethod):
             ones.
         mix: for ``backward``, the share of the identity that is mixed into ``T``.
         base: loss to correct, ``ce`` or ``square``.
+        loader: for ``estimated``, the inputs to estimate it on; the training and validation split if not given.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LossCorrection(StagedMethod):
         warm_start: bool = False,
         mix: float = 0.0,
         base: str = "ce",
+        loader: DataLoader[Any] | None = None,
     ) -> None:
         check_choice("method.correction", correction, ("forward", "backward"))
         check_choice("method.T", T, ("estimated", "known", "file", "trusted"))
@@ -72,6 +75,7 @@ class LossCorrection(StagedMethod):
         self.warm_start = warm_start
         self.mix = mix
         self.base = base
+        self.loader = loader
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -101,10 +105,18 @@ class LossCorrection(StagedMethod):
             module.load_state_dict(torch.load(best[0], map_location="cpu", weights_only=True)["state_dict"])
         else:
             _log.warning("T is estimated from the last epoch, which has memorised most: no best epoch was saved")
-        logits = score(trainer, module, training_loader(trainer)).logits
+        logits = torch.cat([score(trainer, module, loader).logits for loader in self._inputs(trainer)])
         quantile: Any = self.quantile
         weights = {f"weights/{name}": value for name, value in module.state_dict().items()} if self.warm_start else {}
         return {"T": estimate_transition_matrix(logits.double().softmax(1), quantile=quantile)} | weights
+
+    def _inputs(self, trainer: L.Trainer) -> list[DataLoader[Any]]:
+        """The paper's X': all inputs with noisy labels, of which the labels are not needed."""
+        if self.loader is not None:
+            return [indexed(self.loader)]
+        validation: Any = trainer.val_dataloaders
+        held_out = validation.get("val") if isinstance(validation, dict) else None
+        return [training_loader(trainer)] + ([] if held_out is None else [indexed(held_out)])
 
     def _used(self, trainer: L.Trainer, module: Any) -> Artefacts:
         return {"T": module.criterion.T}

@@ -43,7 +43,7 @@ def test_an_estimated_T_is_that_of_the_best_validation_epoch(tmp_path: Path) -> 
     best = torch.load(tmp_path / "cross_entropy" / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(tmp_path / "cross_entropy" / "checkpoints" / "last.ckpt", weights_only=True)
     datamodule = experiment.datamodule
-    x = datamodule.arrays.x_train[datamodule.train_indices].float()
+    x = datamodule.arrays.x_train[torch.cat([datamodule.train_indices, datamodule.val_indices])].float()
     x = (x - datamodule.arrays.mean) / datamodule.arrays.std
     estimates = []
     for checkpoint in (best, last):
@@ -164,6 +164,19 @@ def test_T_that_cannot_be() -> None:
         BackwardCorrectionLoss([[0.5, 0.5], [0.5, 0.5]])
     with pytest.raises(ValueError, match=r"T\[0\] must sum to 1"):
         ForwardCorrectionLoss([[0.5, 0.4], [0.0, 1.0]])
+
+
+def test_T_estimated_on_other_inputs(classifier: Make, make_trainer: Make, digits: Make) -> None:
+    datamodule, module = digits(), classifier()
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, datamodule=datamodule)
+    others = datamodule.test_dataloader()
+    method = LossCorrection(loader=others, quantile=1.0)
+    x = torch.cat([batch[0] for batch in others])
+    with torch.no_grad():
+        probs = module.eval()((x.float() - datamodule.arrays.mean) / datamodule.arrays.std).double().softmax(1)
+    found = method.stages()[0].hand_on(trainer, module)["T"]
+    torch.testing.assert_close(found, estimate_transition_matrix(probs, quantile=1.0), atol=1e-6, rtol=0)
 
 
 def test_T_of_another_number_of_classes() -> None:
