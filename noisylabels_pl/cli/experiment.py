@@ -113,26 +113,8 @@ def build(
         max_epochs: in place of the configured ones.
         monitor: in place of the configured one.
     """
-
-    def make_net() -> nn.Module:
-        net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=num_classes)
-        return net
-
-    num_classes = datamodule.arrays.num_classes
-    parts: dict[str, Any] = {
-        "num_classes": num_classes,
-        "optimizer": instantiate(config.optim),
-        "scheduler": instantiate(config.schedule),
-    }
-    if not isinstance(method, (nn.Module, L.Callback, partial)) or isinstance(method, L.LightningModule):
-        raise TypeError(
-            f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
-        )
+    module = _make_module(config, datamodule, method)
     own = [method] if isinstance(method, L.Callback) else []
-    if isinstance(method, partial):
-        module: L.LightningModule = method(make_net, **parts)
-    else:
-        module = Classifier(make_net(), criterion=method if isinstance(method, nn.Module) else None, **parts)
     csv_name = config.logger.get("csv")
     history = History(folder / csv_name if csv_name else None)
     if datamodule.clean_targets is not None:
@@ -158,6 +140,29 @@ def build(
         enable_progress_bar=show_progress,
     )
     return Experiment(datamodule, module, trainer, history)
+
+
+def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -> L.LightningModule:
+    """The method's own module, or a classifier with it as criterion or beside it as a callback."""
+    if not isinstance(method, (nn.Module, L.Callback, partial)) or isinstance(method, L.LightningModule):
+        raise TypeError(
+            f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
+        )
+    num_classes = datamodule.arrays.num_classes
+
+    def make_net() -> nn.Module:
+        net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=num_classes)
+        return net
+
+    parts: dict[str, Any] = {
+        "num_classes": num_classes,
+        "optimizer": instantiate(config.optim),
+        "scheduler": instantiate(config.schedule),
+    }
+    if isinstance(method, partial):
+        module: L.LightningModule = method(make_net, **parts)
+        return module
+    return Classifier(make_net(), criterion=method if isinstance(method, nn.Module) else None, **parts)
 
 
 def _known(labels: NoisyLabels, name: str) -> Tensor:
