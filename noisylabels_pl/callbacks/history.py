@@ -21,13 +21,15 @@ class History(L.Callback):
 
     Args:
         path: of a CSV file that is rewritten after every epoch, with one row an epoch, also after a resume.
+        metric: by which predictions are judged: ``acc``, or ``r2`` in regression.
 
     Attributes:
         rows: one dict an epoch: ``epoch``, ``step`` (optimiser steps so far), ``seconds``, and all logged metrics.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, metric: str = "acc") -> None:
         self.path = path
+        self.metric = metric
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
         self._evaluation: dict[str, float] = {}  # of the current epoch
@@ -72,22 +74,23 @@ class History(L.Callback):
         return {name: self.column(name) for name in names}
 
     def four_numbers(self, monitor: str = "val/acc") -> dict[str, float | None]:
-        """Test accuracy at the last epoch, its mean over the last 10, at the best noisy-validation epoch, and the best.
+        """The test metric at the last epoch, its mean over the last 10, at the best noisy-validation epoch, the best.
 
         The best over epochs is chosen on the test set: an oracle that no user has. ``best_val`` is ``None`` without a
         validation split; of equally good epochs it takes the first.
 
         Args:
-            monitor: what to choose the epoch by: ``val/acc`` (highest) or ``val/loss`` (lowest).
+            monitor: what to choose the epoch by: the highest ``val/acc`` or ``val/r2``, or the lowest ``val/loss``.
         """
-        accuracy = [value for value in self.column("test/acc") if value is not None]
-        if not accuracy:
+        name = f"test/{self.metric}"
+        values = [value for value in self.column(name) if value is not None]
+        if not values:
             return dict.fromkeys(FOUR_NUMBERS)
-        watched = [row for row in self.rows if monitor in row and "test/acc" in row]
+        watched = [row for row in self.rows if monitor in row and name in row]
         sign = -1 if monitor.endswith("loss") else 1
-        best = max(watched, key=lambda row: sign * row[monitor])["test/acc"] if watched else None
-        last = accuracy[-10:]
-        return dict(zip(FOUR_NUMBERS, (accuracy[-1], sum(last) / len(last), best, max(accuracy)), strict=True))
+        best = max(watched, key=lambda row: sign * row[monitor])[name] if watched else None
+        last = values[-10:]
+        return dict(zip(FOUR_NUMBERS, (values[-1], sum(last) / len(last), best, max(values)), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "evaluation": self._evaluation}

@@ -18,7 +18,17 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
-from noisylabels_pl.core import Artefacts, Classifier, Stage, StagedMethod, run_stages
+from noisylabels_pl.core import (
+    Artefacts,
+    Classification,
+    Regression,
+    Stage,
+    StagedMethod,
+    Supervised,
+    Task,
+    check_task,
+    run_stages,
+)
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
 from noisylabels_pl.functional import check_choice
 
@@ -45,7 +55,6 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
     Returns:
         The last stage.
     """
-    check_choice("monitor", config.monitor, ("val/acc", "val/loss"))
     if config.resume is not None and not Path(config.resume).is_file():
         raise FileNotFoundError(f"resume: there is no checkpoint {Path(config.resume).resolve()}")
     if config.threads is not None:
@@ -53,8 +62,11 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
     L.seed_everything(config.seed, workers=True, verbose=False)
     datamodule: NoisyDataModule = instantiate(config.data, noise=instantiate(config.noise, _convert_="all"))
     datamodule.setup()
+    check_choice("monitor", config.monitor, (f"val/{task_of(datamodule).metric}", "val/loss"))
     method = instantiate(config.method, _convert_="all")
     staged = isinstance(method, StagedMethod)
+    if staged:
+        check_task(type(method).__name__, method.tasks, task_of(datamodule))
     stages = method.stages() if staged else [Stage("fit", lambda artefacts: method)]
     given = {name: _known(datamodule.labels, name) for name in (method.told if staged else ())}
     folders = {stage.name: folder if stage is stages[-1] else folder / stage.name for stage in stages}
@@ -116,7 +128,7 @@ def build(
     module = _make_module(config, datamodule, method)
     own = [method] if isinstance(method, L.Callback) else []
     csv_name = config.logger.get("csv")
-    history = History(folder / csv_name if csv_name else None)
+    history = History(folder / csv_name if csv_name else None, task_of(datamodule).metric)
     if datamodule.clean_targets is not None:
         observed = datamodule.labels.observed[datamodule.train_indices]
         own.append(LabelQuality(datamodule.clean_targets, observed))
@@ -148,21 +160,44 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
         raise TypeError(
             f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
         )
-    num_classes = datamodule.arrays.num_classes
+    task = task_of(datamodule)
 
     def make_net() -> nn.Module:
-        net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=num_classes)
+        net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=task.outputs)
         return net
 
     parts: dict[str, Any] = {
-        "num_classes": num_classes,
+        "task": task,
         "optimizer": instantiate(config.optim),
         "scheduler": instantiate(config.schedule),
     }
     if isinstance(method, partial):
         module: L.LightningModule = method(make_net, **parts)
         return module
-    return Classifier(make_net(), criterion=method if isinstance(method, nn.Module) else None, **parts)
+    if isinstance(method, nn.Module):
+        _check_criterion(method, task, datamodule.labels.observed[:3])
+        return Supervised(make_net(), criterion=method, **parts)
+    check_task(type(method).__name__, getattr(method, "tasks", (task.name,)), task)
+    return Supervised(make_net(), **parts)
+
+
+def task_of(datamodule: NoisyDataModule) -> Task:
+    """What the targets of a dataset are."""
+    arrays = datamodule.arrays
+    return Regression(arrays.y_train.shape[1]) if arrays.is_regression else Classification(arrays.num_classes)
+
+
+def _check_criterion(criterion: nn.Module, task: Task, targets: Tensor) -> None:
+    """Refuse a loss of classes for real numbers, and the other way round, before anything is trained."""
+    try:
+        loss = criterion(torch.zeros(len(targets), task.outputs), targets)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{type(criterion).__name__} cannot be trained on this data, which is for {task.name}: {error}; take "
+            f"method={'mse' if task.name == 'regression' else 'ce'} or another method for it"
+        ) from error
+    if not isinstance(loss, Tensor) or loss.ndim:
+        raise ValueError(f"{type(criterion).__name__} must return a scalar, got {loss!r}")
 
 
 def _known(labels: NoisyLabels, name: str) -> Tensor:

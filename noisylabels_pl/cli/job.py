@@ -34,8 +34,8 @@ def run(config: DictConfig) -> float | None:
     """Train and report.
 
     Returns:
-        What a sweeper may maximise without looking at the test set: the best accuracy on the noisy validation split;
-        ``None`` without one.
+        What a sweeper may maximise without looking at the test set: the best accuracy, or R2, on the noisy validation
+        split; ``None`` without one.
     """
     _quieten()
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -56,7 +56,7 @@ def run(config: DictConfig) -> float | None:
     if experiment.trainer.is_global_zero:
         report(experiment, config, folder)
     close_wandb(experiment.trainer)
-    validation = [value for value in experiment.history.column("val/acc") if value is not None]
+    validation = [value for value in experiment.history.column(f"val/{experiment.history.metric}") if value is not None]
     return max(validation, default=None)
 
 
@@ -88,7 +88,8 @@ def _publish(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
     import wandb
 
     run = logger.experiment
-    run.summary.update({f"test_accuracy/{name}": value for name, value in result["test_accuracy"].items()})
+    numbers = f"test_{result['metric']}"
+    run.summary.update({f"{numbers}/{name}": value for name, value in result[numbers].items()})
     artifact = wandb.Artifact(f"result-{run.id}", type="result")
     artifact.add_file(str(folder / "result.json"))
     run.log_artifact(artifact)

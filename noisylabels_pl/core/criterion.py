@@ -44,9 +44,10 @@ class CriterionCallback(L.Callback, ABC):
     """
 
     role: ClassVar[str] = "loss"
-    needs_index: ClassVar[bool] = True  # whether adjust() reads batch.index, for which the loader must be indexed
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    needs_index: bool = True  # whether adjust() reads batch.index, for which the loader must be indexed
     # Whether the parts of a batch that several processes get fare otherwise than the whole in one.
-    depends_on_batch: ClassVar[bool] = False
+    depends_on_batch: bool = False
     without_criterion: ClassVar[str] = ""  # end of the error message: options that do without
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -87,6 +88,13 @@ class CriterionCallback(L.Callback, ABC):
         if self.tables and other.mixes():
             return f"{self._name()} keeps a record of each sample, but {other._name()} mixes samples"
         return f"both {ROLES['mixing']}" if self.mixes() and other.mixes() else None
+
+    @property
+    def hooked(self) -> nn.Module:
+        """The module's criterion, during a fit."""
+        if self._hooked is None:
+            raise RuntimeError("the criterion is known during a fit only")
+        return self._hooked
 
     def per_sample_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """``(B,)``: what :meth:`adjust` gets as ``losses``, for other targets."""

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -45,6 +45,8 @@ class Stage:
 
 class StagedMethod(ABC):
     """A method of several stages, each trained with a method of its own."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     @property
     def told(self) -> tuple[str, ...]:

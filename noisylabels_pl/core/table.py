@@ -49,7 +49,7 @@ class SampleTable:
 
     def write(self, index: Tensor, rows: Tensor) -> None:
         """Replace the rows of the samples ``index`` ``(B,)``; of a sample that comes twice, the first counts."""
-        index, rows = _gather(index), _gather(rows.detach())
+        index, rows = gather(index), gather(rows.detach())
         if not index.is_cuda and len(index) and not 0 <= int(index.min()) <= int(index.max()) < self._size():
             raise IndexError(
                 f"the samples {int(index.min())} to {int(index.max())} are not all among {self._size()}; index by "
@@ -111,8 +111,8 @@ class SampleTables(dict[str, SampleTable]):
             table.rows = None if rows is None else rows.clone()
 
 
-def _gather(values: Tensor) -> Tensor:
-    """``(B * world, ...)`` of all ranks, in the order of ranks."""
+def gather(values: Tensor) -> Tensor:
+    """``(B * world, ...)``: the rows of all processes, which have as many each, in the order of their ranks."""
     if not (dist.is_available() and dist.is_initialized()):
         return values
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]

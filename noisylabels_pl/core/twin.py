@@ -12,13 +12,13 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from noisylabels_pl.core.classifier import Classifier
+from noisylabels_pl.core.supervised import Classification, Supervised, Task, check_task
 from noisylabels_pl.core.table import SampleTables
 from noisylabels_pl.data import Batch, training_loader
 
 
 class Twins(nn.Module):
-    """Two networks of one kind; together they predict the mean of their logits."""
+    """Two networks of one kind; together they predict the mean of their outputs."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
@@ -26,17 +26,17 @@ class Twins(nn.Module):
         self.second = second
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = (self.first(x) + self.second(x)) / 2
-        return logits
+        output: Tensor = (self.first(x) + self.second(x)) / 2
+        return output
 
 
-class TwinModule(Classifier, ABC):
+class TwinModule(Supervised, ABC):
     """Trains two networks on the same batches, each with a loss that may depend on both.
 
     One optimizer holds the parameters of both and minimises the sum of the losses. As long as no loss sends gradients
     into the other network, this is what an optimizer for each would do, bit for bit; and precision plugins, gradient
     accumulation and schedulers work as for one network. Gradients are clipped for each network by itself, and so are
-    those of whatever else a subclass trains. Validation and test report the mean of the logits.
+    those of whatever else a subclass trains. Validation and test report the mean of the outputs.
 
     A loss that is ``None`` lets its network rest for the step: its parameters get no gradient and stay as they are
     (DDP then needs ``strategy="ddp_find_unused_parameters_true"``). A step that selects no sample returns
@@ -45,7 +45,7 @@ class TwinModule(Classifier, ABC):
 
     Args:
         make_net: makes a network; called twice, so that the two start from different weights.
-        num_classes: ``C``.
+        task: what the outputs are; a number is one of classes.
         optimizer: called with the parameters of both.
         scheduler: called with the optimizer; steps once an epoch.
 
@@ -54,17 +54,20 @@ class TwinModule(Classifier, ABC):
     """
 
     net: Twins
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
     # Whether the parts of a batch that several processes get fare otherwise than the whole in one.
-    depends_on_batch: ClassVar[bool] = False
+    depends_on_batch: bool = False
 
     def __init__(
         self,
         make_net: Callable[[], nn.Module],
-        num_classes: int,
+        task: Task | int,
         optimizer: Callable[[Any], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
-        super().__init__(Twins(make_net(), make_net()), num_classes, optimizer, scheduler)
+        task = Classification(task) if isinstance(task, int) else task
+        check_task(type(self).__name__, self.tasks, task)
+        super().__init__(Twins(make_net(), make_net()), task, optimizer, scheduler)
         self.tables = SampleTables()
 
     @abstractmethod

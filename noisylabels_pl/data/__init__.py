@@ -2,20 +2,26 @@
 
 from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.batch import Batch, IndexedDataset, indexed
+from noisylabels_pl.data.celeba import CelebALandmarks
 from noisylabels_pl.data.cifar10 import CIFAR10
 from noisylabels_pl.data.datamodule import NoisyDataModule
+from noisylabels_pl.data.diabetes import Diabetes
 from noisylabels_pl.data.digits import Digits
 from noisylabels_pl.data.mnist import MNIST
-from noisylabels_pl.data.noise import LabelNoise, NoisyLabels
+from noisylabels_pl.data.noise import LabelNoise
+from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.npz import NpzData
 from noisylabels_pl.data.sampler import Selection, SelectionSampler
 from noisylabels_pl.data.scoring import Scores, score, training_loader
+from noisylabels_pl.data.synthetic import SyntheticRegression
 
 __all__ = [
     "CIFAR10",
     "MNIST",
     "Arrays",
     "Batch",
+    "CelebALandmarks",
+    "Diabetes",
     "Digits",
     "IndexedDataset",
     "LabelNoise",
@@ -25,6 +31,7 @@ __all__ = [
     "Scores",
     "Selection",
     "SelectionSampler",
+    "SyntheticRegression",
     "indexed",
     "score",
     "training_loader",

@@ -23,14 +23,16 @@ class Arrays:
 
     Attributes:
         x_train: ``(n, d)`` features, or ``(n, C, H, W)`` images; uint8 or floating point.
-        y_train: ``(n,)`` labels ``0..num_classes - 1``.
+        y_train: ``(n,)`` labels ``0..num_classes - 1``; for regression ``(n, q)`` float32, each coordinate with mean 0
+            and standard deviation 1.
         x_test: like ``x_train``.
         y_test: like ``y_train``; taken to be right.
-        class_names: one per class.
+        class_names: one per class; for regression one per coordinate of the targets.
         mean: subtracted from ``x``, broadcast against one sample, in the unit of ``x``.
         std: divided by, likewise.
         origin: which files it came from, for the result row.
-        asymmetric_map: the class that each class is mistaken for, by name.
+        asymmetric_map: the class that each class is mistaken for, by name; for regression the coordinate that each
+            coordinate is mistaken for.
         y_train_clean: true labels of the training set, if they are known; ``y_train`` itself where that is right.
     """
 
@@ -48,6 +50,10 @@ class Arrays:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def is_regression(self) -> bool:
+        return self.y_train.is_floating_point()
 
     def digest(self) -> str:
         """SHA-256 of the samples and the labels, with their shapes and types."""
@@ -134,6 +140,43 @@ def check_labels(name: str, y: Array, rows: int, num_classes: int) -> Tensor:
             allowed = f"lie in 0..{num_classes - 1}"
         raise ValueError(f"{name}[{wrong[0]}] is {y[wrong[0]]}; labels must {allowed}")
     return torch.from_numpy(y.astype(np.int64))
+
+
+def check_targets(name: str, y: Array, rows: int) -> Tensor:
+    """Regression targets as ``(n, q)`` float32.
+
+    Raises:
+        ValueError: not one row of finite numbers per sample; it names the row.
+    """
+    if y.ndim not in (1, 2) or len(y) != rows or y.dtype.kind not in "uif" or not y.size:
+        raise ValueError(
+            f"{name} has shape {y.shape} and type {y.dtype}; it must hold one number, or a row of numbers, for each of "
+            f"the {rows} samples"
+        )
+    targets = y.astype(np.float32).reshape(rows, -1)
+    wrong = np.flatnonzero(~np.isfinite(targets).all(1))
+    if len(wrong):
+        raise ValueError(f"{name}[{wrong[0]}] is {y[wrong[0]]}, not a finite float32; remove the row")
+    return torch.from_numpy(targets)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per feature ``(d,)`` or channel ``(C, 1, 1)``; 1 where nothing varies."""
+    dims = [0] if x.ndim == 2 else [0, 2, 3]
+    count = x.numel() / x.shape[1]
+    chunks = torch.split(x, 4096)  # so that float64 copies stay small
+    mean = torch.stack([chunk.double().sum(dims, keepdim=True) for chunk in chunks]).sum(0) / count
+    squares = torch.stack([(chunk.double() - mean).square().sum(dims, keepdim=True) for chunk in chunks]).sum(0)
+    std = (squares / count).sqrt()
+    return mean.squeeze(0).float(), torch.where(std > 0, std, 1.0).squeeze(0).float()
+
+
+def standardise(y_train: Tensor, y_test: Tensor) -> tuple[Tensor, Tensor]:
+    """Regression targets with mean 0 and standard deviation 1 in each coordinate of the training set."""
+    std, mean = torch.std_mean(y_train.double(), dim=0, correction=0)
+    std = torch.where(std > 0, std, 1.0)
+    train, test = (((y.double() - mean) / std).float() for y in (y_train, y_test))
+    return train, test
 
 
 def check_classes(name: str, y: Tensor, num_classes: int) -> None:

@@ -37,6 +37,8 @@ class Batch:
         y: observed labels.
         index: ``(B,)`` int64.
         partner: a second batch, aligned with this one, when the sampler asked for pairs.
+        kept: ``(B,)`` bool for each network, which samples the step trains it on, where a method chooses them within
+            the batch; for whoever measures how clean they are.
     """
 
     # A dataclass, so that Lightning's precision plugins find the tensors.
@@ -44,6 +46,7 @@ class Batch:
     y: Any
     index: Tensor
     partner: Batch | None = None
+    kept: tuple[Tensor, ...] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         yield self.x

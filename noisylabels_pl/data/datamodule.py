@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.augment import crop_and_flip
 from noisylabels_pl.data.batch import Batch, indexed
-from noisylabels_pl.data.noise import LabelNoise, NoisyLabels
+from noisylabels_pl.data.noise import LabelNoise
+from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.sampler import SelectionSampler
 
 
@@ -90,14 +91,22 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if (self.crop_padding or self.flip) and arrays.x_train.ndim != 4:
             raise ValueError("data.crop_padding and data.flip are for images; set them to 0 and false for features")
         self.labels: NoisyLabels = self.label_noise.apply(
-            arrays.y_train, arrays.class_names, clean=arrays.y_train_clean, asymmetric_map=arrays.asymmetric_map
+            arrays.y_train,
+            arrays.class_names,
+            clean=arrays.y_train_clean,
+            asymmetric_map=arrays.asymmetric_map,
+            features=arrays.x_train,
+            spread=arrays.std,
         )
+        self._x_train = self.labels.training_features(arrays.x_train)
+        # Regression targets are split at random, as labels of one class.
+        strata = torch.zeros(len(arrays.y_train)) if arrays.is_regression else self.labels.observed
         rng = np.random.default_rng([self.seed, 0])
         rows = torch.arange(len(arrays.y_train))
         if self.train_size is not None and self.train_size < len(rows):
-            rows, _ = stratified_split(rows, self.labels.observed, self.train_size, rng)
+            rows, _ = stratified_split(rows, strata, self.train_size, rng)
         held_out = round(self.val_fraction * len(rows))
-        self.val_indices, self.train_indices = stratified_split(rows, self.labels.observed[rows], held_out, rng)
+        self.val_indices, self.train_indices = stratified_split(rows, strata[rows], held_out, rng)
         if not len(self.train_indices):
             raise ValueError(f"data.val_fraction={self.val_fraction} of {len(rows)} samples leaves none to train on")
         clean = self.labels.clean
@@ -112,7 +121,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Any]:
         # Always the same object: its sampler holds the selection of the coming epoch.
         if self._train_loader is None:
-            dataset = _Rows(self.arrays.x_train, self.labels.observed, self.train_indices)
+            dataset = _Rows(self._x_train, self.labels.observed, self.train_indices)
             loader = DataLoader(
                 dataset, self._batch_size_per_device(), shuffle=True, num_workers=self.num_workers, collate_fn=_identity
             )
@@ -125,7 +134,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if not len(self.val_indices):
             return {"test": test}
         return {
-            "val": self._evaluation_loader(self.arrays.x_train, self.labels.observed, self.val_indices),
+            "val": self._evaluation_loader(self._x_train, self.labels.observed, self.val_indices),
             "test": test,
         }
 
@@ -137,20 +146,23 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             self._prepare(batch)
             return batch
         x, y = batch
-        return self._normalise(x), y
+        return self._normalise(x), self._match(y)
 
     def _prepare(self, batch: Batch) -> None:
         trainer = self.trainer
         if trainer is not None and trainer.training and trainer.lightning_module.training:
             batch.x = self._augment(batch.x, batch.index, trainer.current_epoch)
-        batch.x = self._normalise(batch.x)
+        batch.x, batch.y = self._normalise(batch.x), self._match(batch.y)
         if batch.partner is not None:
             self._prepare(batch.partner)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        normalised = (x.float() - self.arrays.mean.to(x.device)) / self.arrays.std.to(x.device)
+        return self._match((x.float() - self.arrays.mean.to(x.device)) / self.arrays.std.to(x.device))
+
+    def _match(self, values: Tensor) -> Tensor:
+        """Real numbers in the module's precision, which may be 64-true or bf16-true."""
         module = None if self.trainer is None else self.trainer.lightning_module
-        return normalised if module is None else normalised.to(module.dtype)  # 64-true, bf16-true
+        return values if module is None or not values.is_floating_point() else values.to(module.dtype)
 
     def _augment(self, x: Tensor, index: Tensor, epoch: int) -> Tensor:
         if not self.crop_padding and not self.flip:

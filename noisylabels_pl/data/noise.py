@@ -1,10 +1,9 @@
-"""Label noise that is drawn once, hashed, saved and reloadable."""
+"""Noise of labels and regression targets that is drawn once."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,74 +11,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data.arrays import check_labels, load_npz
+from noisylabels_pl.data.arrays import check_labels, check_targets, load_npz
+from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.functional import (
+    TARGET_CORRUPTIONS,
     check_choice,
     check_transition_matrix,
     corrupt,
-    empirical_transition,
+    corrupt_targets,
     transition_matrix,
 )
 
-
-@dataclass(frozen=True)
-class NoisyLabels:
-    """Observed labels and where they come from.
-
-    Attributes:
-        observed: ``(n,)`` int64, what training sees.
-        clean: ``(n,)`` int64 true labels, if known.
-        T: ``(C, C)`` the matrix that the labels were drawn from; ``None`` if they were not drawn.
-        num_classes: ``C``.
-    """
-
-    observed: Tensor
-    clean: Tensor | None
-    T: Tensor | None
-    num_classes: int
-
-    @property
-    def rate(self) -> float | None:
-        """Share of the labels that are wrong, if it can be known."""
-        return None if self.clean is None else float((self.observed != self.clean).double().mean())
-
-    @property
-    def realised_T(self) -> Tensor | None:
-        """Share of each true class that is observed as each class, if it can be known."""
-        return None if self.clean is None else empirical_transition(self.clean, self.observed, self.num_classes)
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the observed labels as little-endian int64."""
-        return hashlib.sha256(self.observed.numpy().astype("<i8").tobytes()).hexdigest()
-
-    def save(self, path: Path) -> None:
-        """Write ``observed`` and, where known, ``clean``, ``T`` and ``realised_T`` to an npz file."""
-        arrays = {"observed": self.observed, "clean": self.clean, "T": self.T, "realised_T": self.realised_T}
-        known: dict[str, Any] = {name: array.numpy() for name, array in arrays.items() if array is not None}
-        np.savez_compressed(path, **known)
+LABEL_CORRUPTIONS = ("sym", "sym_inclusive", "asym", "pairflip", "matrix")
 
 
 class LabelNoise:
-    """What is to be done to the labels of a training set.
+    """What is to be done to the labels, or regression targets, of a training set.
 
     Args:
-        kind: ``none``, ``sym``, ``sym_inclusive``, ``asym``, ``pairflip`` (see
-            :func:`~noisylabels_pl.functional.transition_matrix`), ``matrix`` (your own ``T``), or ``file`` (labels
-            saved by an earlier run).
+        kind: of labels ``sym``, ``sym_inclusive``, ``asym``, ``pairflip`` (see
+            :func:`~noisylabels_pl.functional.transition_matrix`) or ``matrix`` (your own ``T``); of regression targets
+            ``linadv``, ``signflip``, ``uninoise``, ``pairflip`` or ``mixture`` (see
+            :func:`~noisylabels_pl.functional.corrupt_targets`); of both ``none``, or ``file`` (what an earlier run
+            saved).
         rate: for the named kinds, the probability in ``[0, 1]`` that a label is touched.
-        count: ``bernoulli`` draws every label on its own; ``exact`` fixes how many labels of each class are flipped.
+        count: ``bernoulli`` draws every label on its own; ``exact`` fixes how many labels of each class are flipped, or
+            how many targets are corrupted.
         seed: of the draw, and of nothing else.
         map: for ``asym``: ``dataset`` (the dataset's own map), ``derangement`` (a random permutation without fixed
             points, as in the public code of CRUST), or ``{class: class}`` by name or number.
         matrix: for ``matrix``: rows of ``T``, or the path of a ``.npy`` or ``.csv`` file.
         path: for ``file``: a ``noise.npz``.
+        strength: for ``linadv`` and ``mixture``: how large the wrong linear targets are.
+        features: corrupt the features of samples with wrong labels as well: Gaussian noise of so many standard
+            deviations of each feature, or colour, is added to them; 0 for none.
 
     Raises:
         ValueError: an unknown ``kind`` or ``count``, a ``rate`` outside ``[0, 1]``, a missing ``matrix`` or ``path``.
     """
 
-    KINDS = ("none", "sym", "sym_inclusive", "asym", "pairflip", "matrix", "file")
+    KINDS = tuple(dict.fromkeys(("none", *LABEL_CORRUPTIONS, *TARGET_CORRUPTIONS, "file")))
 
     def __init__(
         self,
@@ -91,6 +62,8 @@ class LabelNoise:
         map: str | Mapping[str | int, str | int] = "dataset",
         matrix: str | Sequence[Sequence[float]] | None = None,
         path: str | None = None,
+        strength: float = 15.0,
+        features: float = 0.0,
     ) -> None:
         check_choice("noise.kind", kind, self.KINDS)
         check_choice("noise.count", count, ("bernoulli", "exact"))
@@ -108,7 +81,14 @@ class LabelNoise:
         self.seed = seed
         self.map = map
         self.matrix = matrix
+        if features < 0 or (features and kind in ("none", "file")):
+            raise ValueError(
+                f"noise.features must not be negative, and needs a kind that makes labels wrong; got {features} with "
+                f"noise={kind}"
+            )
         self.path = path
+        self.strength = strength
+        self.features = features
 
     def apply(
         self,
@@ -117,25 +97,73 @@ class LabelNoise:
         *,
         clean: Tensor | None = None,
         asymmetric_map: Mapping[str, str] | None = None,
+        features: Tensor | None = None,
+        spread: Tensor | None = None,
     ) -> NoisyLabels:
         """Observed labels for a training set.
 
         Args:
-            labels: ``(n,)`` int64 labels of the dataset.
-            class_names: one per class.
+            labels: ``(n,)`` int64 labels of the dataset, or ``(n, q)`` floating-point targets.
+            class_names: one per class, or coordinate of the targets.
             clean: true labels, if ``labels`` already are noisy and the true ones are known.
             asymmetric_map: the dataset's own map, by class name.
+            features: ``(n, ...)``, for kinds that depend on them.
+            spread: their standard deviation, to be broadcast against one sample.
         """
-        num_classes = len(class_names)
+        is_regression = labels.is_floating_point()
+        allowed = TARGET_CORRUPTIONS if is_regression else LABEL_CORRUPTIONS
+        if self.kind not in ("none", "file", *allowed):
+            what = "real numbers" if is_regression else "classes"
+            raise ValueError(f"noise={self.kind} is not for targets that are {what}; take one of {', '.join(allowed)}")
+        num_classes = 0 if is_regression else len(class_names)
         if self.kind == "file":
             return self._load(labels if clean is None else clean, num_classes)
         if self.kind == "none":
             return NoisyLabels(labels, clean, None, num_classes)
         # A stream of its own: seeded with the bare number, it would be that of the network's initial weights.
         generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 2]).integers(2**62)))
-        T = self._transition_matrix(class_names, asymmetric_map or {}, generator)
-        observed = corrupt(labels, T, generator=generator, exact=self.count == "exact")
-        return NoisyLabels(observed, labels if clean is None else clean, T, num_classes)
+        T = None
+        if is_regression:
+            observed = self._corrupt_targets(labels, features, class_names, asymmetric_map or {}, generator)
+        else:
+            T = self._transition_matrix(class_names, asymmetric_map or {}, generator)
+            observed = corrupt(labels, T, generator=generator, exact=self.count == "exact")
+        noisy = NoisyLabels(observed, labels if clean is None else clean, T, num_classes)
+        if not self.features:
+            return noisy
+        return replace(noisy, features=self._corrupt_features(noisy, features, spread, generator))
+
+    def _corrupt_targets(
+        self,
+        targets: Tensor,
+        features: Tensor | None,
+        names: Sequence[str],
+        map: Mapping[str, str],
+        generator: torch.Generator,
+    ) -> Tensor:
+        permutation = [names.index(map.get(name, name)) for name in names] if map else None
+        return corrupt_targets(
+            targets,
+            targets if features is None else features,
+            self.kind,
+            rate=self.rate,
+            generator=generator,
+            exact=self.count == "exact",
+            permutation=permutation,
+            strength=self.strength,
+        )
+
+    def _corrupt_features(
+        self, noisy: NoisyLabels, features: Tensor | None, spread: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        if features is None or spread is None or noisy.is_wrong is None:
+            raise ValueError(f"noise.features={self.features} needs features and their spread")
+        chosen = features[noisy.is_wrong]
+        noise = torch.randn(chosen.shape, generator=generator) * spread * self.features
+        corrupted = chosen + noise
+        if not features.is_floating_point():
+            corrupted = corrupted.round().clamp(int(features.min()), int(features.max()))
+        return corrupted.to(features.dtype)
 
     def _transition_matrix(
         self, class_names: Sequence[str], asymmetric_map: Mapping[str, str], generator: torch.Generator
@@ -159,18 +187,24 @@ class LabelNoise:
         stored = load_npz(path, "noise.path")
         if "observed" not in stored:
             raise ValueError(f"noise.path: {path} has no array observed; give the noise.npz of an earlier run")
-        observed = check_labels(f"noise.path: {path}: observed", stored["observed"], len(reference), num_classes)
-        clean = None
-        if "clean" in stored:
-            clean = check_labels(f"noise.path: {path}: clean", stored["clean"], len(reference), num_classes)
+
+        def check(name: str) -> Tensor:
+            where = f"noise.path: {path}: {name}"
+            if num_classes:
+                return check_labels(where, stored[name], len(reference), num_classes)
+            return check_targets(where, stored[name], len(reference))
+
+        observed = check("observed")
+        clean = check("clean") if "clean" in stored else None
         if clean is not None and not torch.equal(clean, reference):
             row = int((clean != reference).nonzero()[0, 0])
             raise ValueError(
-                f"noise.path: {path} was made for another dataset: true label {row} is {int(clean[row])} there and "
-                f"{int(reference[row])} here"
+                f"noise.path: {path} was made for another dataset: true label {row} is {clean[row].tolist()} there and "
+                f"{reference[row].tolist()} here"
             )
         T = torch.from_numpy(stored["T"]) if "T" in stored else None
-        return NoisyLabels(observed, clean, T, num_classes)
+        features = torch.from_numpy(stored["features"]) if "features" in stored else None
+        return NoisyLabels(observed, clean, T, num_classes, features)
 
 
 def _read_matrix(matrix: Any) -> Tensor:

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from noisylabels_pl.data.arrays import Arrays, check_classes, check_features, check_labels, load_npz
+from noisylabels_pl.data.arrays import Arrays, check_classes, check_features, check_labels, load_npz, moments
 from noisylabels_pl.data.datamodule import NoisyDataModule
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -88,7 +85,7 @@ def read_npz(
     y_train = check_labels("y_train", stored["y_train"], len(x_train), num_classes)
     check_classes("y_train", y_train, num_classes)
     clean = stored.get("y_train_clean")
-    mean, std = _moments(x_train)
+    mean, std = moments(x_train)
     return Arrays(
         x_train=x_train,
         y_train=y_train,
@@ -101,14 +98,3 @@ def read_npz(
         asymmetric_map=dict(asymmetric_map or {}),
         y_train_clean=None if clean is None else check_labels("y_train_clean", clean, len(x_train), num_classes),
     )
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per feature ``(d,)`` or channel ``(C, 1, 1)``; 1 where nothing varies."""
-    dims = [0] if x.ndim == 2 else [0, 2, 3]
-    count = x.numel() / x.shape[1]
-    chunks = torch.split(x, 4096)  # so that float64 copies stay small
-    mean = torch.stack([chunk.double().sum(dims, keepdim=True) for chunk in chunks]).sum(0) / count
-    squares = torch.stack([(chunk.double() - mean).square().sum(dims, keepdim=True) for chunk in chunks]).sum(0)
-    std = (squares / count).sqrt()
-    return mean.squeeze(0).float(), torch.where(std > 0, std, 1.0).squeeze(0).float()

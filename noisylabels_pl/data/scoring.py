@@ -15,7 +15,7 @@ from noisylabels_pl.data.sampler import Selection, SelectionSampler
 
 
 class Scores(NamedTuple):
-    """The network's ``logits`` ``(n, C)`` and the observed ``targets`` ``(n,)`` of all training samples."""
+    """The network's ``logits`` ``(n, C)`` and the observed ``targets`` ``(n, ...)`` of all training samples."""
 
     logits: Tensor
     targets: Tensor
@@ -86,7 +86,7 @@ def score(
                     raise TypeError(f"forward(x) must return (B, C) logits to be scored, got {what}")
                 if logits is None or targets is None:
                     logits = output.new_zeros((len(dataset), output.shape[1]), dtype=torch.float32)
-                    targets = batch.y.new_zeros(len(dataset))
+                    targets = batch.y.new_zeros((len(dataset), *batch.y.shape[1:]))
                 logits[batch.index] = output.to(logits.dtype)
                 targets[batch.index] = batch.y
         finally:

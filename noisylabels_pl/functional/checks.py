@@ -10,3 +10,9 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises ``ValueError`` if ``value`` does not lie in ``[0, 1]``."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")

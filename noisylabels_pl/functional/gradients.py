@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from noisylabels_pl.functional.checks import check_choice
+
 
 def logit_gradient(logits: Tensor, target: Tensor) -> Tensor:
     """Gradient of each sample's cross-entropy with respect to its logits: ``softmax(z) - onehot(y)``.
@@ -22,3 +24,34 @@ def logit_gradient(logits: Tensor, target: Tensor) -> Tensor:
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits.softmax(1) - F.one_hot(target, logits.shape[1])
+
+
+def loss_layer_gradient_norm(output: Tensor, target: Tensor, loss: str = "ce") -> Tensor:
+    """Length of each sample's gradient at the output of the network, by which PRL(L) drops samples (Algorithm 3).
+
+    Of cross-entropy it is ``|softmax(z) - onehot(y)|``, so its square is ``|p|^2 - 2 p_y + 1`` and it lies in
+    ``[0, sqrt 2]``: unlike the loss it also sees how the other classes share the rest. Of the squared error
+    ``|z - y|^2 / 2`` it is ``|z - y|``, which orders samples as the loss does.
+
+    Args:
+        output: ``(B, C)`` logits, or ``(B, ...)`` predictions.
+        target: ``(B,)`` class indices, or true values in the shape of ``output``.
+        loss: ``ce`` or ``mse``.
+
+    Returns:
+        ``(B,)``, at least float32.
+
+    Raises:
+        ValueError: an unknown ``loss``, or for ``mse`` a ``target`` of another shape.
+    """
+    check_choice("loss", loss, ("ce", "mse"))
+    if loss == "ce":
+        residual = logit_gradient(output, target)
+    elif output.shape != target.shape:
+        raise ValueError(
+            f"for loss='mse' target must have the shape of output, {tuple(output.shape)}, got {tuple(target.shape)}; "
+            "reshape one of them"
+        )
+    else:
+        residual = output.to(torch.promote_types(output.dtype, torch.float32)) - target
+    return residual.flatten(1).square().sum(1).sqrt() if residual.ndim > 1 else residual.abs()

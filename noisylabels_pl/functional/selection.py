@@ -1,9 +1,76 @@
-"""Selections of samples: training on one, and how clean it is."""
+"""Selections of samples: which to keep, training on them, and how clean they are."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+from noisylabels_pl.functional.checks import check_choice, check_share
+
+
+def keep_smallest(scores: Tensor, forget_rate: float) -> Tensor:
+    """Which samples of a batch to keep: all but the ``forget_rate`` share with the largest scores, at least one.
+
+    Of equal scores the earlier is kept; NaN counts as larger than everything.
+
+    Args:
+        scores: ``(B,)``.
+        forget_rate: share to drop in ``[0, 1]``, rounded up to whole samples: ``floor((1 - forget_rate) * B)`` stay.
+
+    Returns:
+        ``(B,)`` bool.
+
+    Raises:
+        ValueError: ``forget_rate`` is out of range.
+    """
+    check_share("forget_rate", forget_rate)
+    # Rounding to 1e-9 keeps (1 - 0.9) * 10 from counting as 0.
+    count = max(1, math.floor(round((1 - forget_rate) * len(scores), 9)))
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    kept[scores.detach().sort(stable=True).indices[:count]] = True
+    return kept
+
+
+def forget_rate_at(epoch: int, forget_rate: float, *, ramp_epochs: int = 10, schedule: str = "paper") -> float:
+    """The share of a batch that Co-teaching and Co-PRL(L) drop in an epoch.
+
+    Args:
+        epoch: counted from 0.
+        forget_rate: the share after the ramp, the papers' ``tau``.
+        ramp_epochs: the papers' ``T_k``; 0 for no ramp.
+        schedule: ``paper``: ``tau * min((epoch + 1) / T_k, 1)``; ``released``: from 0 in the first epoch to ``tau`` in
+            epoch ``T_k - 1``, as in the public code of both.
+
+    Raises:
+        ValueError: ``ramp_epochs`` is negative or ``schedule`` unknown.
+    """
+    check_choice("schedule", schedule, ("paper", "released"))
+    if ramp_epochs < 0:
+        raise ValueError(f"ramp_epochs must not be negative, got {ramp_epochs}; 0 is no ramp")
+    if epoch >= ramp_epochs:
+        return forget_rate
+    if schedule == "paper":
+        return forget_rate * (epoch + 1) / ramp_epochs
+    return forget_rate * epoch / max(ramp_epochs - 1, 1)
+
+
+def robust_mean(G: Tensor, eps: float) -> Tensor:
+    """Mean of the rows of ``G`` without the ``eps`` share that is longest; PRL's Algorithm 1.
+
+    Args:
+        G: ``(m, d)``, a gradient in each row.
+        eps: share of the rows that may be corrupted, in ``[0, 1]``; at least one row stays.
+
+    Returns:
+        ``(d,)``.
+
+    Raises:
+        ValueError: ``eps`` is out of range.
+    """
+    check_share("eps", eps)
+    return G[keep_smallest(G.norm(dim=1), eps)].mean(0)
 
 
 def selected_mean(losses: Tensor, selected: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Backbones: factories that take the shape of a sample and the number of classes."""
 
+from noisylabels_pl.nets.cnn9 import cnn9, cnn9_gn
 from noisylabels_pl.nets.mlp import mlp
 from noisylabels_pl.nets.preact_resnet import preact_resnet14, preact_resnet18, preact_resnet32
 from noisylabels_pl.nets.resnet34_cifar import resnet34_cifar
@@ -7,6 +8,8 @@ from noisylabels_pl.nets.resnet_cifar import resnet32_cifar
 from noisylabels_pl.nets.small_cnn import small_cnn
 
 __all__ = [
+    "cnn9",
+    "cnn9_gn",
     "mlp",
     "preact_resnet14",
     "preact_resnet18",

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; line styles repeat the distinction.
-_ACCURACY = (
+_LINES = (
     ("test/acc", "test", "#000000", "-"),
     ("train/clean_acc", "train, rightly labelled", "#0072B2", "--"),
     ("train/recovered", "train, wrongly labelled: true class predicted", "#009E73", "-."),
     ("train/memorised", "train, wrongly labelled: wrong label predicted", "#D55E00", ":"),
+    ("test/r2", "test", "#000000", "-"),
+    ("val/r2", "noisy validation", "#E69F00", "--"),
 )
 
 
 def draw_curves(
     history: Mapping[str, Sequence[float | None]], title: str, path: Path, pool: float | None = None
 ) -> None:
-    """Accuracy per epoch on test, rightly and wrongly labelled training samples; how clean the selection is, if any.
+    """The metric by epoch, of classes also on rightly and wrongly labelled samples; how clean the selection is, if any.
 
     Args:
         history: metrics by epoch.
@@ -32,9 +34,12 @@ def draw_curves(
     figure = Figure(figsize=(6.4 * panels, 4.6), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(1, panels, squeeze=False, sharex=True)[0]
-    for name, label, colour, style in _ACCURACY:
-        _line(axes[0], history, name, label, colour, style)
-    _finish(axes[0], "accuracy (%)")
+    is_regression = "test/r2" in history
+    for name, label, colour, style in _LINES:
+        _line(axes[0], history, name, label, colour, style, scale=1 if is_regression else 100)
+    _finish(axes[0], "R², mean over outputs (clipped at -1)" if is_regression else "accuracy (%)")
+    if is_regression:
+        axes[0].set(ylim=(-1.05, 1.05))
     if panels == 2:
         _line(axes[1], history, "selection/precision", "rightly labelled", "#0072B2", "-")
         _line(axes[1], history, "selection/overlap", "also selected the epoch before", "#E69F00", ":")
@@ -45,9 +50,15 @@ def draw_curves(
 
 
 def _line(
-    axes: Any, history: Mapping[str, Sequence[float | None]], name: str, label: str, colour: str, style: str
+    axes: Any,
+    history: Mapping[str, Sequence[float | None]],
+    name: str,
+    label: str,
+    colour: str,
+    style: str,
+    scale: float = 100,
 ) -> None:
-    points = [(epoch, 100 * value) for epoch, value in enumerate(history.get(name, ())) if value is not None]
+    points = [(epoch, scale * value) for epoch, value in enumerate(history.get(name, ())) if value is not None]
     if points:
         marker = "o" if len(points) == 1 else None
         axes.plot(*zip(*points, strict=True), label=label, color=colour, linestyle=style, marker=marker)

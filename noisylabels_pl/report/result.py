@@ -30,17 +30,18 @@ def make_result(
         history: after the fit.
         monitor: see :meth:`~noisylabels_pl.callbacks.History.four_numbers`.
     """
-    labels, clean = datamodule.labels, datamodule.clean_targets
-    observed = labels.observed[datamodule.train_indices]
-    realised_T = labels.realised_T
+    labels = datamodule.labels
+    is_wrong, realised_T = labels.is_wrong, labels.realised_T
+    name_of_metric = {"acc": "accuracy", "r2": "r2"}[history.metric]
     precision = [value for value in history.column("selection/precision") if value is not None]
     seconds = [row["seconds"] for row in history.rows]
     return {
         "name": name,
-        "test_accuracy": history.four_numbers(monitor),
+        "metric": name_of_metric,
+        f"test_{name_of_metric}": history.four_numbers(monitor),
         "monitor": monitor,
         "selection_precision": precision[-1] if precision else None,
-        "pool_precision": None if clean is None else float((observed == clean).double().mean()),
+        "pool_precision": None if is_wrong is None else float((~is_wrong[datamodule.train_indices]).double().mean()),
         "noise": {
             "sha256": labels.sha256,
             "realised_rate": labels.rate,

@@ -1,0 +1,65 @@
+"""Knowing how long the gradient of each sample is, in somebody else's module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from noisylabels_pl.core.criterion import CriterionCallback
+from noisylabels_pl.functional import GradientNorms, batchnorm_to_groupnorm
+
+
+class GradientCallback(CriterionCallback):
+    """A :class:`CriterionCallback` whose ``adjust`` may ask for :meth:`gradient_norms`.
+
+    Hooks on the module's layers are in place during a fit, see :class:`~noisylabels_pl.functional.GradientNorms`.
+
+    Args:
+        convert_batchnorm: replace the module's batch normalisation, which mixes samples, by group normalisation before
+            the fit, for good.
+        criterion: see :class:`CriterionCallback`.
+    """
+
+    def __init__(self, *, convert_batchnorm: bool = False, criterion: str | None = None) -> None:
+        super().__init__(criterion=criterion)
+        self.convert_batchnorm = convert_batchnorm
+        self._norms: GradientNorms | None = None
+
+    def needs_norms(self) -> bool:
+        """Whether :meth:`gradient_norms` will be asked for."""
+        return True
+
+    def gradient_norms(self, losses: Tensor) -> Tensor:
+        """``(B,)``: length of the gradient of each of ``losses`` ``(B,)`` over all trainable parameters.
+
+        Once after each forward pass, whose graph stays.
+        """
+        if self._norms is None:
+            raise RuntimeError("gradient_norms() works during a fit, if needs_norms()")
+        return self._norms.of(losses)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if self.convert_batchnorm and stage == "fit":
+            batchnorm_to_groupnorm(pl_module)  # before the optimizer is given the parameters
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.needs_norms():
+            self._norms = GradientNorms(pl_module)
+            self._norms.watch()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._norms is not None:
+            self._norms.forget()
+
+    def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        super()._release(trainer, module)
+        if self._norms is not None:
+            self._norms.release()
+        self._norms = None

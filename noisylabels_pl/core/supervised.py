@@ -1,0 +1,207 @@
+"""Plain supervised training, which every method builds on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import lightning as L
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric, R2Score
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class Task(ABC):
+    """What a network predicts, how it is judged, and the loss it is trained with by default.
+
+    Attributes:
+        name: of the task.
+        metric: by which predictions are judged; higher is better.
+        outputs: values that the network gives for a sample.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+
+    def __init__(self, outputs: int) -> None:
+        self.outputs = outputs
+
+    @abstractmethod
+    def criterion(self) -> nn.Module:
+        """The plain loss."""
+
+    @abstractmethod
+    def make_metric(self) -> Metric:
+        """Counts up predictions and targets."""
+
+    @abstractmethod
+    def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
+        """What to log of an epoch's metric, by name."""
+
+
+def check_task(method: str, tasks: Sequence[str], task: Task) -> None:
+    """Raises ``ValueError`` if a method is not made for a task."""
+    if task.name not in tasks:
+        raise ValueError(
+            f"{method} is for {' and '.join(tasks)}, but the data is for {task.name}; take another method or other data"
+        )
+
+
+class Classification(Task):
+    """One class out of ``outputs``, judged by accuracy."""
+
+    name = "classification"
+    metric = "acc"
+
+    def criterion(self) -> nn.Module:
+        return nn.CrossEntropyLoss()
+
+    def make_metric(self) -> Metric:
+        return MulticlassAccuracy(self.outputs, average="micro")
+
+    def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
+        return {f"{loader}/acc": metric.compute()}
+
+
+class Regression(Task):
+    """``outputs`` real numbers, judged by R2: of each, and their unweighted mean as ``r2``."""
+
+    name = "regression"
+    metric = "r2"
+
+    def criterion(self) -> nn.Module:
+        return nn.MSELoss()
+
+    def make_metric(self) -> Metric:
+        return R2Score(multioutput="raw_values")
+
+    def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
+        each = metric.compute().flatten()
+        values = {f"{loader}/r2": each.mean()}
+        return values | ({f"{loader}/r2_{i}": value for i, value in enumerate(each)} if len(each) > 1 else {})
+
+
+class Supervised(L.LightningModule):
+    """A network trained on the observed targets with one criterion.
+
+    Logs ``train/loss`` and, for every validation loader by its name, ``<name>/loss`` and the task's metric.
+
+    Args:
+        net: ``(B, ...)`` to ``(B, task.outputs)``.
+        task: what the outputs are.
+        optimizer: called with the parameters.
+        scheduler: called with the optimizer; steps once an epoch.
+        criterion: ``(output, target)`` to a scalar; the task's own if not given.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        task: Task,
+        optimizer: Callable[[Any], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        criterion: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.task = task
+        self.criterion = criterion or task.criterion()
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        # A metric for each loader, because they are summed up at the same time.
+        self.metrics = nn.ModuleDict({name: task.make_metric() for name in ("val", "test")})
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.net(x)
+        return output
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss: Tensor = self.criterion(self(x), y)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(y), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        loaders = self.trainer.val_dataloaders
+        self._evaluate(list(loaders)[dataloader_idx] if isinstance(loaders, dict) else "val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report()
+
+    def on_test_epoch_end(self) -> None:
+        self._report()
+
+    def _evaluate(self, name: str, batch: Any) -> None:
+        x, y = batch
+        output = self(x)
+        metric: Any = self.metrics[name]
+        # Validation targets are noisy: a criterion that knows how says what it expects to be observed.
+        observed = getattr(self.criterion, "observed", None)
+        metric.update(observed(output) if observed is not None and name == "val" else output, y)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(y), "sync_dist": True}
+        self.log(f"{name}/loss", self.criterion(output, y), add_dataloader_idx=False, **options)
+
+    def _report(self) -> None:
+        for name, metric in self.metrics.items():
+            if metric.update_called:
+                self.log_dict(self.task.computed(metric, name), sync_dist=True)  # type: ignore[arg-type]
+                metric.reset()  # type: ignore[operator]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+
+class Classifier(Supervised):
+    """Trains a network to tell classes apart; see :class:`Supervised`.
+
+    Args:
+        net: ``(B, ...)`` to ``(B, num_classes)`` logits.
+        num_classes: ``C``.
+        optimizer: called with the parameters.
+        scheduler: called with the optimizer; steps once an epoch.
+        criterion: ``(logits, target)`` to a scalar; cross-entropy if not given.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int,
+        optimizer: Callable[[Any], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        criterion: nn.Module | None = None,
+    ) -> None:
+        super().__init__(net, Classification(num_classes), optimizer, scheduler, criterion)
+
+
+class Regressor(Supervised):
+    """Trains a network to predict real numbers; see :class:`Supervised`.
+
+    Logs R2 of each output, against the mean of the evaluated targets, as ``<name>/r2_0`` and so on, and their
+    unweighted mean as ``<name>/r2``.
+
+    Args:
+        net: ``(B, ...)`` to ``(B, num_outputs)``.
+        num_outputs: real numbers to predict for a sample.
+        optimizer: called with the parameters.
+        scheduler: called with the optimizer; steps once an epoch.
+        criterion: ``(prediction, target)`` to a scalar; the mean squared error if not given.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_outputs: int,
+        optimizer: Callable[[Any], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        criterion: nn.Module | None = None,
+    ) -> None:
+        super().__init__(net, Regression(num_outputs), optimizer, scheduler, criterion)

@@ -1,0 +1,68 @@
+"""A regression problem in the shape of PRL's, generated."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisylabels_pl.data.arrays import Arrays, moments, standardise
+from noisylabels_pl.data.datamodule import NoisyDataModule
+
+
+class SyntheticRegression(NoisyDataModule):
+    """512 features like those of a network's last layer, and 10 targets that depend on what is behind the features.
+
+    Standard-normal causes ``u`` make features ``relu(u B) + e`` and targets ``u C + tanh(u D) + e'``, with matrices
+    that are the same for every ``seed``. The noise ``e'`` is a share of the targets' variance that nothing can predict,
+    so the R2 of the best prediction is ``1 - unpredictable``.
+
+    Args:
+        num_samples: a fifth of them is the test set; PRL's features of CelebA are 19,962.
+        num_causes: length of ``u``.
+        unpredictable: that share, in ``[0, 1)``; 0.1 puts plain training on clean targets near the R2 of the paper.
+        **common: see :class:`NoisyDataModule`.
+    """
+
+    def __init__(
+        self, *, num_samples: int = 19962, num_causes: int = 20, unpredictable: float = 0.1, **common: Any
+    ) -> None:
+        super().__init__(**common)
+        if num_samples < 10:
+            raise ValueError(f"data.num_samples must be at least 10, got {num_samples}")
+        if num_causes < 1:
+            raise ValueError(f"data.num_causes must be at least 1, got {num_causes}")
+        if not 0 <= unpredictable < 1:
+            raise ValueError(f"data.unpredictable must lie in [0, 1), got {unpredictable}")
+        self.num_samples = num_samples
+        self.num_causes = num_causes
+        self.unpredictable = unpredictable
+
+    def load(self) -> Arrays:
+        generator = torch.Generator().manual_seed(512)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator)
+
+        to_features, linear, bent = (normal(self.num_causes, n) / math.sqrt(self.num_causes) for n in (512, 10, 10))
+        u = normal(self.num_samples, self.num_causes)
+        x = (u @ to_features).relu() + 0.1 * normal(self.num_samples, 512)
+        y = u @ linear + (2 * u @ bent).tanh()
+        signal = y.std(0)
+        y = y + signal * math.sqrt(self.unpredictable / (1 - self.unpredictable)) * normal(*y.shape)
+        test = self.num_samples // 5
+        y_train, y_test = standardise(y[test:], y[:test])
+        mean, std = moments(x[test:])
+        return Arrays(
+            x_train=x[test:],
+            y_train=y_train,
+            x_test=x[:test],
+            y_test=y_test,
+            class_names=tuple(f"target {i}" for i in range(10)),
+            mean=mean,
+            std=std,
+            origin=f"synthetic_regression of {self.num_samples} samples",
+            y_train_clean=y_train,
+        )

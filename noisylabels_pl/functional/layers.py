@@ -1,0 +1,261 @@
+"""What a layer contributes to per-sample gradients, given its inputs and the gradients at its outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+CHUNK = 2**24  # numbers that may be held at a time, 64 MiB in float32
+
+
+class NotByLayersError(ValueError):
+    """A network whose per-sample gradients do not follow from its layers'."""
+
+
+class Grads(ABC):
+    """The gradients of one use of a layer, of each sample.
+
+    Attributes:
+        size: numbers that are held for each sample on the way to :meth:`squared`.
+    """
+
+    size: int
+
+    @abstractmethod
+    def per_sample(self, name: str, rows: slice) -> Tensor:
+        """``(b, ...)``: of one parameter, for some of the samples."""
+
+    def squared(self, names: Sequence[str], rows: slice) -> Tensor:
+        """``(b,)``: summed squares over some of the parameters."""
+        return torch.stack([squares(self.per_sample(name, rows)) for name in names]).sum(0)
+
+
+class _Rule(Grads):
+    """A layer whose gradients have a closed form, from the input ``x`` and the gradient ``g`` at the output."""
+
+    def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
+        self.layer = layer
+        self.x = x
+        self.g = g
+        self.size = sum(parameter.numel() for parameter in layer.parameters())
+
+    @staticmethod
+    def fits(layer: Any, args: tuple[Any, ...]) -> bool:
+        """Whether the closed form holds for a call."""
+        return len(args) == 1
+
+    def part(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Input and gradient of some samples, at least float32."""
+        dtype = torch.promote_types(self.g.dtype, torch.float32)
+        return self.x[rows].to(dtype), self.g[rows].to(dtype)
+
+
+class _Product(_Rule):
+    """A layer whose weight gradient is a sum of outer products over positions: linear layers and convolutions."""
+
+    def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
+        super().__init__(layer, x, g)
+        first = slice(0, 1)
+        a, d = self.factors(*self.part(first))
+        groups, positions, self.inputs, self.outputs = len(a), a.shape[1], a.shape[2], d.shape[2]
+        outer, gram = self.inputs * self.outputs, positions * (self.inputs + self.outputs)
+        # |sum_t d_t a_t'|^2 is also the sum over pairs of positions of (a_t . a_s)(d_t . d_s).
+        self.by_gram = gram < outer
+        held = 2 * positions**2 if self.by_gram else outer
+        self.size = groups * (positions * (self.inputs + self.outputs) + held)
+
+    @abstractmethod
+    def factors(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """``(b * groups, T, inputs)`` and ``(b * groups, T, outputs)``: what is multiplied at each of T positions."""
+
+    def per_sample(self, name: str, rows: slice) -> Tensor:
+        x, g = self.part(rows)
+        a, d = self.factors(x, g)
+        with torch.autocast(x.device.type, enabled=False):
+            if name == "bias":
+                return d.sum(1).view(len(x), -1)
+            return (d.mT @ a).view(len(x), *self.layer.weight.shape)
+
+    def squared(self, names: Sequence[str], rows: slice) -> Tensor:
+        x, g = self.part(rows)
+        a, d = self.factors(x, g)
+        with torch.autocast(x.device.type, enabled=False):
+            total = torch.zeros(len(a), dtype=a.dtype, device=a.device)
+            if "weight" in names and self.by_gram:
+                total += ((a @ a.mT) * (d @ d.mT)).sum((1, 2)).clamp(min=0)
+            elif "weight" in names:
+                total += (d.mT @ a).square().sum((1, 2))
+            if "bias" in names:
+                total += d.sum(1).square().sum(1)
+        return total.view(len(x), -1).sum(1)
+
+
+class _Linear(_Product):
+    def factors(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        return x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
+
+
+class _Conv(_Product):
+    @staticmethod
+    def fits(layer: Any, args: tuple[Any, ...]) -> bool:
+        return len(args) == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+    def factors(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        options = {name: getattr(self.layer, name) for name in ("kernel_size", "dilation", "padding", "stride")}
+        if x.ndim == 3:  # of one dimension: images of one row
+            x = x.unsqueeze(2)
+            rows = {"kernel_size": 1, "dilation": 1, "padding": 0, "stride": 1}
+            options = {name: (rows[name], *value) for name, value in options.items()}
+        a = F.unfold(x, **options)
+        groups = len(x) * self.layer.groups
+        return a.view(groups, -1, a.shape[2]).mT, g.reshape(groups, -1, a.shape[2]).mT
+
+
+class _Embedding(_Rule):
+    @staticmethod
+    def fits(layer: Any, args: tuple[Any, ...]) -> bool:
+        return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+
+    def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
+        super().__init__(layer, x, g)
+        self.size = 2 * g[0].numel()
+
+    def part(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Tokens ``(b, T)`` and their gradients ``(b, T, d)``."""
+        x = self.x[rows].reshape(len(self.x[rows]), -1)
+        g = self.g[rows].to(torch.promote_types(self.g.dtype, torch.float32))
+        g = g.reshape(*x.shape, g.shape[-1])
+        if self.layer.padding_idx is not None:
+            g = g * (x != self.layer.padding_idx).unsqueeze(2)
+        return x, g
+
+    def per_sample(self, name: str, rows: slice) -> Tensor:
+        x, g = self.part(rows)
+        grads = g.new_zeros(len(x), *self.layer.weight.shape)
+        return grads.scatter_add_(1, x.unsqueeze(2).expand_as(g), g)
+
+    def squared(self, names: Sequence[str], rows: slice) -> Tensor:
+        x, g = self.part(rows)
+        count = self.layer.num_embeddings
+        places = torch.arange(len(x), device=x.device).unsqueeze(1) * count + x
+        found, inverse = places.unique(return_inverse=True)
+        sums = g.new_zeros(len(found), g.shape[2]).index_add_(0, inverse.flatten(), g.flatten(0, 1))
+        return g.new_zeros(len(x)).index_add_(0, found // count, sums.square().sum(1))
+
+
+class _LayerNorm(_Rule):
+    def per_sample(self, name: str, rows: slice) -> Tensor:
+        x, g = self.part(rows)
+        if name == "weight":
+            g = g * F.layer_norm(x, self.layer.normalized_shape, eps=self.layer.eps)
+        return g.reshape(len(x), -1, *self.layer.normalized_shape).sum(1)
+
+
+class _GroupNorm(_Rule):
+    def per_sample(self, name: str, rows: slice) -> Tensor:
+        x, g = self.part(rows)
+        if name == "weight":
+            g = g * F.group_norm(x, self.layer.num_groups, eps=self.layer.eps)
+        return g.reshape(*g.shape[:2], -1).sum(2)
+
+
+# By exact type: a subclass may compute something else.
+RULES: dict[type[nn.Module], type[_Rule]] = {
+    nn.Linear: _Linear,
+    nn.Conv1d: _Conv,
+    nn.Conv2d: _Conv,
+    nn.Embedding: _Embedding,
+    nn.LayerNorm: _LayerNorm,
+    nn.GroupNorm: _GroupNorm,
+}
+
+
+class AnyLayer(Grads):
+    """Gradients of any layer by calling it again for each sample, with :mod:`torch.func`.
+
+    Tensors among its arguments that have as many rows as the batch are taken to have one for each sample.
+
+    Args:
+        name: of the layer in the network.
+        layer: the layer.
+        args: what it was called with.
+        kwargs: likewise.
+        outputs: the tensors that it returned, see :func:`tensors`.
+        grads: the gradients there; ``None`` is 0.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layer: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outputs: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+    ) -> None:
+        self.name = name
+        self.layer = layer
+        self.outputs = outputs
+        self.grads = [torch.zeros_like(o) if g is None else g for o, g in zip(outputs, grads, strict=True)]
+        self.trainable = {name: value.detach() for name, value in layer.named_parameters() if value.requires_grad}
+        self.size = sum(value.numel() for value in self.trainable.values())
+        given = dict(enumerate(args)) | kwargs
+        batch = len(outputs[0])
+        self.inputs = {k: v for k, v in given.items() if isinstance(v, Tensor) and v.ndim and len(v) == batch}
+        self.fixed = {k: v for k, v in given.items() if k not in self.inputs}
+
+    def per_sample(self, name: str, rows: slice) -> Tensor:
+        return self._gradients(rows)[name]
+
+    def squared(self, names: Sequence[str], rows: slice) -> Tensor:
+        grads = self._gradients(rows)
+        return torch.stack([squares(grads[name]) for name in names]).sum(0)
+
+    def _gradients(self, rows: slice) -> dict[str, Tensor]:
+        inputs = {name: value[rows] for name, value in self.inputs.items()}
+        grads = [grad[rows] for grad in self.grads]
+        # Of the implementations of attention vmap knows the plain one; some layers run otherwise without gradients.
+        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+            try:
+                found, outputs = torch.vmap(self._of_one, randomness="different")(inputs, grads)
+            except RuntimeError:  # a layer that vmap cannot take
+                singles = [
+                    self._of_one({name: value[i] for name, value in inputs.items()}, [grad[i] for grad in grads])
+                    for i in range(len(grads[0]))
+                ]
+                found = {name: torch.stack([single[0][name] for single in singles]) for name in self.trainable}
+                outputs = [torch.stack(values) for values in zip(*(single[1] for single in singles), strict=True)]
+        for output, seen in zip(outputs, self.outputs, strict=True):
+            tolerance = 1e-3 if seen.dtype in (torch.float32, torch.float64) else 3e-2
+            if (output - seen[rows]).abs().max() > tolerance * seen.abs().max():
+                raise NotByLayersError(f"layer {self.name!r} gives another output for a sample by itself")
+        return found
+
+    def _of_one(self, inputs: dict[Any, Tensor], grads: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        given = self.fixed | {name: value.unsqueeze(0) for name, value in inputs.items()}
+        args = tuple(given[i] for i in range(sum(isinstance(name, int) for name in given)))
+        kwargs = {name: value for name, value in given.items() if isinstance(name, str)}
+
+        def outputs_of(trainable: dict[str, Tensor]) -> list[Tensor]:
+            output = torch.func.functional_call(self.layer, trainable, args, kwargs)
+            return [value.squeeze(0) for value in tensors(output)]
+
+        outputs, vjp, *_ = torch.func.vjp(outputs_of, self.trainable)
+        return vjp(grads)[0], outputs
+
+
+def squares(grads: Tensor) -> Tensor:
+    """``(b,)``: squared lengths of the rows of ``(b, ...)``."""
+    return grads.reshape(len(grads), -1).square().sum(1)
+
+
+def tensors(output: Any) -> list[Tensor]:
+    """The tensors of real numbers that a layer returned, by itself or in a tuple."""
+    values = output if isinstance(output, (tuple, list)) else (output,)
+    return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]

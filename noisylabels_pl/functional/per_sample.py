@@ -1,0 +1,232 @@
+"""Exact lengths of per-sample gradients over all parameters of a network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.hooks import RemovableHandle
+
+from noisylabels_pl.functional.group_norm import BATCH_NORMS
+from noisylabels_pl.functional.layers import CHUNK, RULES, AnyLayer, Grads, NotByLayersError, squares, tensors
+
+_log = logging.getLogger(__name__)
+
+
+def per_sample_gradient_norms(module: nn.Module, loss_fn: Callable[[Tensor, Tensor], Tensor], x: Any, y: Any) -> Tensor:
+    """Length of the gradient of each sample's loss over all trainable parameters; the score of PRL(G), Algorithm 2.
+
+    One forward and one backward pass to the layers' outputs, from which each layer's share follows: of linear layers
+    and convolutions without their per-sample gradients where that is cheaper. See :class:`GradientNorms`.
+
+    Args:
+        module: ``module(x)`` is the output ``(B, ...)``, each row of which must depend on its own sample alone.
+        loss_fn: ``(output, target)`` to a loss; it is applied as to batches of a single sample.
+        x: what ``module`` takes.
+        y: ``(B, ...)`` targets.
+
+    Returns:
+        ``(B,)``, at least float32, without a graph.
+
+    Raises:
+        ValueError: a layer mixes samples, as batch normalisation does in training; the message names it.
+    """
+    devices = {parameter.device for parameter in module.parameters() if parameter.is_cuda}
+    with torch.random.fork_rng([*devices]), torch.enable_grad(), GradientNorms(module) as norms:
+        output = module(x)
+
+        def loss_of_one(output: Tensor, target: Tensor) -> Tensor:
+            return loss_fn(output.unsqueeze(0), target.unsqueeze(0)).mean()
+
+        return norms.of(torch.vmap(loss_of_one)(output, y))
+
+
+class _Call(NamedTuple):
+    """One use of a layer in a forward pass."""
+
+    name: str
+    layer: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[Tensor]
+    edges: list[GradientEdge | None]
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable ones, by their names in the layer."""
+        return {name: value for name, value in self.layer.named_parameters() if value.requires_grad}
+
+
+class GradientNorms:
+    """Watches a network's forward pass, and says how long the gradients of its samples are.
+
+    A layer is a module with parameters of its own. Linear layers, convolutions, embeddings and layer and group
+    normalisation have closed forms; for any other, :mod:`torch.func` takes the gradients of that layer alone. Layers
+    that are used twice, tied and frozen parameters, and dropout between layers are accounted for.
+
+    All of this takes every layer to have the batch in its first dimension, and to treat samples by themselves. Two
+    samples of the first batch are compared with ordinary backward passes. Where they differ, as in a network that moves
+    the batch to another dimension or has dropout within an attention layer, every sample takes such a pass of its own:
+    still exact, but slow, of which a warning is logged.
+
+    ``with GradientNorms(module) as norms:`` hooks stay on the module until the block ends; :meth:`watch` and
+    :meth:`release` do the same for a training loop.
+
+    Args:
+        module: the network.
+
+    Raises:
+        ValueError: batch normalisation in training mode.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        for name, layer in module.named_modules():
+            if isinstance(layer, BATCH_NORMS) and (layer.training or layer.running_mean is None):
+                raise ValueError(
+                    f"layer {name!r} is a {type(layer).__name__}, which mixes the samples of a batch, so that a sample "
+                    "has no gradient of its own; take group normalisation instead, as convert_batchnorm=true does"
+                )
+        self._layers = dict(_layers(module))
+        self._module = module
+        self._handles: list[RemovableHandle] = []
+        self._calls: list[_Call] = []
+        self._by_layers = True
+        self._verified = False
+        self._half = False
+
+    def __enter__(self) -> GradientNorms:
+        self.watch()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def watch(self) -> None:
+        """Put the hooks in place."""
+        hook = torch.compiler.disable(self._record)  # type: ignore[no-untyped-call]
+        self._handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in self._layers]
+
+    def release(self) -> None:
+        """Remove the hooks and forget what they saw."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the forward passes seen so far, before the next batch."""
+        self._calls = []
+
+    def of(self, losses: Tensor) -> Tensor:
+        """``(B,)``: lengths of the gradients of ``losses`` ``(B,)``, the graph of which stays."""
+        calls, self._calls = self._calls, []
+        if self._by_layers:
+            try:
+                norms = self._of_layers(calls, losses)
+            except NotByLayersError as error:
+                reason = str(error)
+            else:
+                if self._verified or self._agrees(norms, losses):
+                    self._verified = True
+                    return norms
+                reason = "a layer does not have the batch in its first dimension, or a parameter is used outside of it"
+            self._by_layers = False
+            _log.warning("%s, so that each sample takes a backward pass of its own, which is slow", reason)
+        return torch.stack([self._of_one(loss) for loss in losses])
+
+    def _of_one(self, loss: Tensor) -> Tensor:
+        """The length of a single loss's gradient, by a backward pass through the graph of the whole batch."""
+        trainable = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
+        grads = torch.autograd.grad(loss, trainable, retain_graph=True, allow_unused=True)
+        norms = [grad.norm(dtype=torch.promote_types(grad.dtype, torch.float32)) for grad in grads if grad is not None]
+        norm: Tensor = torch.stack([*norms, torch.zeros_like(loss, requires_grad=False)]).norm()
+        return norm
+
+    def _agrees(self, norms: Tensor, losses: Tensor) -> bool:
+        """Whether the norms hold for two of the samples; if they do, the network is of layers as they are here."""
+        tolerance = 5e-2 if self._half else 5e-3 if losses.is_cuda else 1e-4  # TensorFloat-32 rounds too
+        for i in (int(norms.argmin()), int(norms.argmax())):
+            expected = self._of_one(losses[i])
+            if (norms[i] - expected).abs() > tolerance * expected:  # not if they are NaN
+                return False
+        return True
+
+    def _of_layers(self, calls: list[_Call], losses: Tensor) -> Tensor:
+        total = torch.zeros_like(losses, dtype=torch.promote_types(losses.dtype, torch.float32), requires_grad=False)
+        types = {output.dtype for call in calls for output in call.outputs}
+        self._half = not types.isdisjoint((torch.float16, torch.bfloat16))
+        scale = 256.0 if torch.float16 in types else 1.0  # small gradients would be lost
+        uses: dict[int, list[tuple[Grads, str]]] = {}  # of each parameter
+        for call, grads in zip(calls, _at_outputs(calls, scale * losses), strict=True):
+            if any(grad is not None for grad in grads):  # else it has no part in the losses
+                of_layer = self._of_layer(call, grads, len(losses))
+                for name, parameter in call.parameters().items():
+                    uses.setdefault(id(parameter), []).append((of_layer, name))
+        with torch.no_grad():
+            alone: dict[Grads, list[str]] = {}
+            for used in uses.values():
+                if len(used) == 1:
+                    alone.setdefault(used[0][0], []).append(used[0][1])
+                    continue
+                for rows in _chunks(len(losses), sum(of_layer.size for of_layer, _ in used)):
+                    total[rows] += squares(torch.stack([grads.per_sample(name, rows) for grads, name in used]).sum(0))
+            for of_layer, names in alone.items():
+                for rows in _chunks(len(losses), of_layer.size):
+                    total[rows] += of_layer.squared(names, rows)
+            return total.sqrt() / scale
+
+    def _of_layer(self, call: _Call, grads: list[Tensor | None], batch: int) -> Grads:
+        if len(call.outputs[0]) != batch:
+            raise NotByLayersError(f"layer {call.name!r} has {len(call.outputs[0])} rows for a batch of {batch}")
+        rule = RULES.get(type(call.layer))
+        if rule is not None and grads[0] is not None and rule.fits(call.layer, call.args):
+            return rule(call.layer, call.args[0], grads[0])
+        return AnyLayer(call.name, call.layer, call.args, call.kwargs, call.outputs, grads)
+
+    def _record(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        outputs = tensors(output)
+        if not any(value.requires_grad for value in outputs) or not any(p.requires_grad for p in layer.parameters()):
+            return
+        self._calls.append(
+            _Call(
+                self._layers[layer],
+                layer,
+                tuple(map(_detached, args)),
+                {name: _detached(value) for name, value in kwargs.items()},
+                [value.detach() for value in outputs],
+                # Edges, because an activation that works in place will replace what the tensors hold.
+                [get_gradient_edge(value) if value.requires_grad else None for value in outputs],
+            )
+        )
+
+
+def _at_outputs(calls: list[_Call], losses: Tensor) -> list[list[Tensor | None]]:
+    """Gradients of the summed losses at the outputs of each call; ``None`` where there is no way to them."""
+    edges = [edge for call in calls for edge in call.edges if edge is not None]
+    if not edges:
+        return [[None] * len(call.edges) for call in calls]
+    found = iter(torch.autograd.grad(losses.sum(), edges, retain_graph=True, allow_unused=True))
+    return [[None if edge is None else next(found) for edge in call.edges] for call in calls]
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]]:
+    """The outermost modules with parameters of their own, and their names; what is inside of one is part of it."""
+    if any(True for _ in module.parameters(recurse=False)):
+        yield module, name
+        return
+    for child_name, child in module.named_children():
+        yield from _layers(child, f"{name}.{child_name}" if name else child_name)
+
+
+def _chunks(batch: int, size: int) -> Iterator[slice]:
+    """Parts of a batch of which ``size`` numbers a sample are not too many to hold."""
+    step = max(1, CHUNK // max(size, 1))
+    for start in range(0, batch, step):
+        yield slice(start, start + step)

@@ -1,0 +1,86 @@
+"""Two networks that choose each other's samples: Co-teaching (Han et al., NeurIPS 2018) and Co-PRL(L)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisylabels_pl.core import TwinModule, keep, masked, per_sample
+from noisylabels_pl.core.filtering import SCOPES
+from noisylabels_pl.data import Batch
+from noisylabels_pl.functional import check_choice, check_share, forget_rate_at, loss_layer_gradient_norm
+
+
+class CoPRL(TwinModule):
+    """Each network trains on the samples of a batch that its peer finds easy.
+
+    Args:
+        *args: see :class:`~noisylabels_pl.core.TwinModule`.
+        forget_rate: share of each batch that is dropped after the ramp, in ``[0, 1]``; the papers' ``tau``, and there
+            the true rate of corruption. At least one sample stays.
+        score: ``loss_layer`` (Co-PRL(L), Algorithm 4) drops the largest gradients of cross-entropy, or the squared
+            error, at the network's output; ``loss`` (Co-teaching) the largest losses.
+        ramp_epochs: epochs in which the share rises, the papers' ``T_k``; 0 for no ramp.
+        schedule: of the ramp, see :func:`~noisylabels_pl.functional.forget_rate_at`.
+        reforward: train on the outputs of a second forward pass, of the chosen samples alone, as the public code of
+            PRL does; that of Co-teaching takes those of the first pass.
+        scope: under DDP the largest scores are those of each process's part of the batch (``rank``), or of the whole
+            batch (``global``), which equals a single process.
+        **parts: see :class:`~noisylabels_pl.core.TwinModule`.
+
+    Raises:
+        ValueError: a number is out of range, an option unknown, or options do not go together.
+    """
+
+    tasks = ("classification", "regression")
+
+    def __init__(
+        self,
+        *args: Any,
+        forget_rate: float,
+        score: str = "loss_layer",
+        ramp_epochs: int = 10,
+        schedule: str = "paper",
+        reforward: bool = False,
+        scope: str = "rank",
+        **parts: Any,
+    ) -> None:
+        super().__init__(*args, **parts)
+        check_share("forget_rate", forget_rate)
+        check_choice("score", score, ("loss_layer", "loss"))
+        check_choice("scope", scope, SCOPES)
+        forget_rate_at(0, forget_rate, ramp_epochs=ramp_epochs, schedule=schedule)
+        if reforward and scope == "global":
+            raise ValueError("scope='global' may leave a process without samples, on which reforward=True cannot train")
+        self.forget_rate = forget_rate
+        self.score = score
+        self.ramp_epochs = ramp_epochs
+        self.schedule = schedule
+        self.reforward = reforward
+        self.scope = scope
+        self.depends_on_batch = scope == "rank"
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        (x, y), nets = batch, (self.net.first, self.net.second)
+        rate = forget_rate_at(
+            self.current_epoch, self.forget_rate, ramp_epochs=self.ramp_epochs, schedule=self.schedule
+        )
+        with torch.set_grad_enabled(not self.reforward):
+            outputs = [net(x) for net in nets]
+        chosen = [keep(self._scores(output.detach(), y), rate, self.scope) for output in outputs]
+        peers = chosen[::-1]
+        batch.kept = tuple(kept for kept, _ in peers)
+        first, second = (
+            self.criterion(net(x[kept]), y[kept])
+            if self.reforward
+            else masked(per_sample(self.criterion, output, y), kept, share).mean()
+            for net, output, (kept, share) in zip(nets, outputs, peers, strict=True)
+        )
+        return first, second
+
+    def _scores(self, output: Tensor, target: Tensor) -> Tensor:
+        if self.score == "loss":
+            return per_sample(self.criterion, output, target)
+        return loss_layer_gradient_norm(output, target, "ce" if self.task.name == "classification" else "mse")

@@ -1,0 +1,124 @@
+"""Provable robust learning: training without the samples of largest gradient (Liu et al., ICLR 2021 submission)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from noisylabels_pl.core import CriterionCallback, GradientCallback, keep, masked, per_sample
+from noisylabels_pl.core.filtering import SCOPES
+from noisylabels_pl.data import Batch
+from noisylabels_pl.functional import check_choice, check_share, forget_rate_at, loss_layer_gradient_norm
+
+
+class PRL(GradientCallback):
+    """Drops the share of each batch that has the largest gradients, and averages the rest.
+
+    ``score`` makes it PRL(L), PRL(G) or self-paced learning (SPL); SPL with a forget rate of 1 is Min-SGD. In
+    regression with squared errors PRL(L) and SPL choose the same samples.
+
+    Args:
+        forget_rate: share of each batch that is dropped after the ramp, in ``[0, 1]``; the paper's ``epsilon`` and
+            ``tau``, and there the true rate of corruption. At least one sample stays.
+        score: ``loss_layer``: length of the gradient of cross-entropy, or of the squared error, at the network's
+            output, whichever loss is trained. ``gradient``: length of the trained loss's gradient over all trainable
+            parameters; every layer must treat the samples of a batch by themselves. ``loss``: the trained loss.
+        ramp_epochs: epochs in which the share rises, the paper's ``T_k``; 0 for no ramp.
+        schedule: of the ramp, see :func:`~noisylabels_pl.functional.forget_rate_at`.
+        reforward: let the training step see the kept samples only, after a forward pass that scores all of them by the
+            module's own criterion. Batch normalisation then takes its statistics from what is kept, and dropout draws
+            again. ``forward(x)`` must return what the criterion takes, and the loader must be ``indexed``.
+        scope: under DDP the largest scores are those of each process's part of the batch (``rank``), or of the whole
+            batch (``global``), which equals a single process.
+        convert_batchnorm: for ``score="gradient"``, see :class:`~noisylabels_pl.core.GradientCallback`.
+        criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
+
+    Raises:
+        ValueError: a number is out of range, an option unknown, or options do not go together.
+    """
+
+    role = "weights"
+    tasks = ("classification", "regression")
+
+    def __init__(
+        self,
+        forget_rate: float,
+        *,
+        score: str = "loss_layer",
+        ramp_epochs: int = 0,
+        schedule: str = "paper",
+        reforward: bool = False,
+        scope: str = "rank",
+        convert_batchnorm: bool = False,
+        criterion: str | None = None,
+    ) -> None:
+        super().__init__(convert_batchnorm=convert_batchnorm, criterion=criterion)
+        check_share("forget_rate", forget_rate)
+        check_choice("score", score, ("loss_layer", "gradient", "loss"))
+        check_choice("scope", scope, SCOPES)
+        forget_rate_at(0, forget_rate, ramp_epochs=ramp_epochs, schedule=schedule)
+        if reforward and scope == "global":
+            raise ValueError("scope='global' may leave a process without samples, on which reforward=True cannot train")
+        if convert_batchnorm and score != "gradient":
+            raise ValueError(f"convert_batchnorm=True is for score='gradient', got {score!r}")
+        self.forget_rate = forget_rate
+        self.score = score
+        self.ramp_epochs = ramp_epochs
+        self.schedule = schedule
+        self.reforward = reforward
+        self.scope = scope
+        self.needs_index = reforward
+        self.depends_on_batch = scope == "rank"
+
+    def needs_norms(self) -> bool:
+        return self.score == "gradient"
+
+    def conflict(self, other: CriterionCallback) -> str | None:
+        if self.reforward and other.mixes():
+            return f"with reforward=True the step sees samples without the partners that {other._name()} mixes in"
+        return super().conflict(other)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch, ramp = trainer.current_epoch, self.ramp_epochs
+        self._rate = forget_rate_at(epoch, self.forget_rate, ramp_epochs=ramp, schedule=self.schedule)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if self.reforward:
+            with torch.set_grad_enabled(self.needs_norms()), trainer.precision_plugin.forward_context():
+                output = pl_module(batch.x)
+                kept, _ = self._keep(per_sample(self.hooked, output, batch.y), output, batch.y)
+            batch.x, batch.y, batch.index = batch.x[kept], batch.y[kept], batch.index[kept]
+            batch.kept = (kept[kept],)
+
+    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
+        if self.reforward:
+            return losses
+        kept, share = self._keep(losses, logits, target)
+        if isinstance(batch, Batch):
+            batch.kept = (kept,)
+        return masked(losses, kept, share)
+
+    def _keep(self, losses: Tensor, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if self.score == "gradient":
+            scores = self.gradient_norms(losses)
+        elif self.score == "loss":
+            scores = losses.detach()
+        else:
+            scores = loss_layer_gradient_norm(output.detach(), target, self._loss_layer(target))
+        return keep(scores, self._rate, self.scope)
+
+    def _loss_layer(self, target: Tensor) -> str:
+        if not target.is_floating_point():
+            return "ce"
+        if isinstance(self.hooked, (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)):
+            return "mse"
+        raise TypeError(
+            f"PRL knows no closed form of the gradient of {type(self.hooked).__name__} with targets that are real "
+            "numbers; take score='gradient'"
+        )
