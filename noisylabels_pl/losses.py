@@ -38,6 +38,8 @@ class GCELoss(nn.Module):
         reduction: ``none``, ``mean`` or ``sum``.
     """
 
+    tasks = ("classification",)
+
     def __init__(self, q: float = 0.7, *, reduction: str = "mean") -> None:
         super().__init__()
         if not 0 < q <= 1:
@@ -55,6 +57,8 @@ class GCELoss(nn.Module):
 
 class _CorrectedLoss(nn.Module):
     """What both corrections share: ``T``, the base loss, and what the network expects to be observed."""
+
+    tasks = ("classification",)
 
     def __init__(self, T: Tensor | Sequence[Sequence[float]], *, base: str | ClassLosses, reduction: str) -> None:
         super().__init__()

@@ -32,6 +32,10 @@ from noisylabels_pl.core import (
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
 from noisylabels_pl.functional import check_choice
 
+# What torch's losses are for; ours say it themselves.
+_TASKS = dict.fromkeys((nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss), ("classification",))
+_TASKS |= dict.fromkeys((nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss), ("regression",))
+
 
 @dataclass
 class Experiment:
@@ -174,30 +178,14 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
     if isinstance(method, partial):
         module: L.LightningModule = method(make_net, **parts)
         return module
-    if isinstance(method, nn.Module):
-        _check_criterion(method, task, datamodule.labels.observed[:3])
-        return Supervised(make_net(), criterion=method, **parts)
-    check_task(type(method).__name__, getattr(method, "tasks", (task.name,)), task)
-    return Supervised(make_net(), **parts)
+    check_task(type(method).__name__, getattr(method, "tasks", _TASKS.get(type(method), (task.name,))), task)
+    return Supervised(make_net(), criterion=method if isinstance(method, nn.Module) else None, **parts)
 
 
 def task_of(datamodule: NoisyDataModule) -> Task:
     """What the targets of a dataset are."""
     arrays = datamodule.arrays
     return Regression(arrays.y_train.shape[1]) if arrays.is_regression else Classification(arrays.num_classes)
-
-
-def _check_criterion(criterion: nn.Module, task: Task, targets: Tensor) -> None:
-    """Refuse a loss of classes for real numbers, and the other way round, before anything is trained."""
-    try:
-        loss = criterion(torch.zeros(len(targets), task.outputs), targets)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{type(criterion).__name__} cannot be trained on this data, which is for {task.name}: {error}; take "
-            f"method={'mse' if task.name == 'regression' else 'ce'} or another method for it"
-        ) from error
-    if not isinstance(loss, Tensor) or loss.ndim:
-        raise ValueError(f"{type(criterion).__name__} must return a scalar, got {loss!r}")
 
 
 def _known(labels: NoisyLabels, name: str) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -38,6 +39,10 @@ class Task(ABC):
         """Counts up predictions and targets."""
 
     @abstractmethod
+    def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
+        """Count a batch."""
+
+    @abstractmethod
     def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
         """What to log of an epoch's metric, by name."""
 
@@ -62,6 +67,9 @@ class Classification(Task):
     def make_metric(self) -> Metric:
         return MulticlassAccuracy(self.outputs, average="micro")
 
+    def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
+        metric.update(output, target)
+
     def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
         return {f"{loader}/acc": metric.compute()}
 
@@ -76,7 +84,18 @@ class Regression(Task):
         return nn.MSELoss()
 
     def make_metric(self) -> Metric:
-        return R2Score(multioutput="raw_values")
+        return R2Score(multioutput="raw_values").set_dtype(torch.float64)
+
+    def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
+        if output.shape != target.shape or output.shape[1:] != (self.outputs,):
+            raise ValueError(
+                f"the network gives {tuple(output.shape)} for targets {tuple(target.shape)}; both must be "
+                f"(B, {self.outputs}), as num_outputs has it"
+            )
+        # Sums of squares of targets far from 0 leave nothing of a float32; Apple's GPUs have no other.
+        if output.device.type != "mps":
+            output, target = output.double(), target.double()
+        metric.update(output, target)
 
     def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
         each = metric.compute().flatten()
@@ -140,10 +159,10 @@ class Supervised(L.LightningModule):
     def _evaluate(self, name: str, batch: Any) -> None:
         x, y = batch
         output = self(x)
-        metric: Any = self.metrics[name]
         # Validation targets are noisy: a criterion that knows how says what it expects to be observed.
         observed = getattr(self.criterion, "observed", None)
-        metric.update(observed(output) if observed is not None and name == "val" else output, y)
+        predicted = observed(output) if observed is not None and name == "val" else output
+        self.task.update(self.metrics[name], predicted, y)  # type: ignore[arg-type]
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(y), "sync_dist": True}
         self.log(f"{name}/loss", self.criterion(output, y), add_dataloader_idx=False, **options)
 

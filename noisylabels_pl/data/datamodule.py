@@ -109,6 +109,11 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self.val_indices, self.train_indices = stratified_split(rows, strata[rows], held_out, rng)
         if not len(self.train_indices):
             raise ValueError(f"data.val_fraction={self.val_fraction} of {len(rows)} samples leaves none to train on")
+        if arrays.is_regression and len(self.val_indices) == 1:
+            raise ValueError(
+                f"data.val_fraction={self.val_fraction} of {len(rows)} samples is one, of which there is no R2; take 0 "
+                "or more"
+            )
         clean = self.labels.clean
         self.clean_targets: Tensor | None = None if clean is None else clean[self.train_indices]
         self._is_set_up = True

@@ -70,7 +70,7 @@ class LabelNoise:
         if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
             raise ValueError(f"noise.rate must lie in [0, 1], got {rate}")
         if rate and kind in ("none", "matrix", "file"):
-            raise ValueError(f"noise={kind} takes no noise.rate, got {rate}; noise=sym makes symmetric noise")
+            raise ValueError(f"noise={kind} takes no noise.rate, got {rate}; noise=pairflip, for one, takes one")
         if kind == "matrix" and matrix is None:
             raise ValueError("noise=matrix needs noise.matrix: rows of T, or the path of a .npy or .csv file")
         if kind == "file" and path is None:
@@ -81,11 +81,11 @@ class LabelNoise:
         self.seed = seed
         self.map = map
         self.matrix = matrix
-        if features < 0 or (features and kind in ("none", "file")):
-            raise ValueError(
-                f"noise.features must not be negative, and needs a kind that makes labels wrong; got {features} with "
-                f"noise={kind}"
-            )
+        for name, number in (("strength", strength), ("features", features)):
+            if not isinstance(number, (int, float)) or not 0 <= number < float("inf"):
+                raise ValueError(f"noise.{name} must not be negative or infinite, got {number!r}")
+        if features and kind in ("none", "file"):
+            raise ValueError(f"noise={kind} makes no labels wrong, so it takes no noise.features, got {features}")
         self.path = path
         self.strength = strength
         self.features = features
@@ -113,11 +113,11 @@ class LabelNoise:
         is_regression = labels.is_floating_point()
         allowed = TARGET_CORRUPTIONS if is_regression else LABEL_CORRUPTIONS
         if self.kind not in ("none", "file", *allowed):
-            what = "real numbers" if is_regression else "classes"
-            raise ValueError(f"noise={self.kind} is not for targets that are {what}; take one of {', '.join(allowed)}")
+            what = "targets that are real numbers" if is_regression else "class labels"
+            raise ValueError(f"noise={self.kind} is not for {what}; take one of {', '.join(allowed)}")
         num_classes = 0 if is_regression else len(class_names)
         if self.kind == "file":
-            return self._load(labels if clean is None else clean, num_classes)
+            return self._load(labels if clean is None else clean, num_classes, features)
         if self.kind == "none":
             return NoisyLabels(labels, clean, None, num_classes)
         # A stream of its own: seeded with the bare number, it would be that of the network's initial weights.
@@ -141,7 +141,12 @@ class LabelNoise:
         map: Mapping[str, str],
         generator: torch.Generator,
     ) -> Tensor:
+        unknown = {*map, *map.values()} - {*names}
+        if unknown:
+            raise ValueError(f"the dataset's map names {unknown.pop()!r}, but the targets are {', '.join(names)}")
         permutation = [names.index(map.get(name, name)) for name in names] if map else None
+        if features is None and self.kind in ("linadv", "mixture"):
+            raise ValueError(f"noise={self.kind} needs the features of the samples")
         return corrupt_targets(
             targets,
             targets if features is None else features,
@@ -182,7 +187,7 @@ class LabelNoise:
         by_number = {_class_number(k, class_names): _class_number(v, class_names) for k, v in mapping.items()}
         return transition_matrix("asym", len(class_names), self.rate, mapping=by_number)
 
-    def _load(self, reference: Tensor, num_classes: int) -> NoisyLabels:
+    def _load(self, reference: Tensor, num_classes: int, features: Tensor | None) -> NoisyLabels:
         path = Path(str(self.path)).expanduser()
         stored = load_npz(path, "noise.path")
         if "observed" not in stored:
@@ -192,6 +197,12 @@ class LabelNoise:
             where = f"noise.path: {path}: {name}"
             if num_classes:
                 return check_labels(where, stored[name], len(reference), num_classes)
+            if stored[name].dtype.kind != "f" or stored[name].shape != reference.shape:
+                raise ValueError(
+                    f"{where} has shape {stored[name].shape} and type {stored[name].dtype}; this dataset has "
+                    f"{len(reference)} samples with targets of {reference.shape[1]} real numbers; give the noise.npz of "
+                    "a run on it"
+                )
             return check_targets(where, stored[name], len(reference))
 
         observed = check("observed")
@@ -203,8 +214,21 @@ class LabelNoise:
                 f"{reference[row].tolist()} here"
             )
         T = torch.from_numpy(stored["T"]) if "T" in stored else None
-        features = torch.from_numpy(stored["features"]) if "features" in stored else None
-        return NoisyLabels(observed, clean, T, num_classes, features)
+        noisy = NoisyLabels(observed, clean, T, num_classes)
+        if "features" not in stored:
+            return noisy
+        seen = torch.from_numpy(stored["features"])
+        expected = None if features is None or noisy.is_wrong is None else features[noisy.is_wrong]
+        if expected is None or (seen.shape, seen.dtype) != (expected.shape, expected.dtype) or not _finite(seen):
+            raise ValueError(
+                f"noise.path: {path}: features {tuple(seen.shape)} of {seen.dtype} are not those of this dataset's "
+                "samples with wrong labels; give the noise.npz of a run on it"
+            )
+        return replace(noisy, features=seen)
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(values.isfinite().all())
 
 
 def _read_matrix(matrix: Any) -> Tensor:

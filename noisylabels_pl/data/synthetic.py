@@ -10,6 +10,7 @@ from torch import Tensor
 
 from noisylabels_pl.data.arrays import Arrays, moments, standardise
 from noisylabels_pl.data.datamodule import NoisyDataModule
+from noisylabels_pl.data.noise import LabelNoise
 
 
 class SyntheticRegression(NoisyDataModule):
@@ -23,17 +24,23 @@ class SyntheticRegression(NoisyDataModule):
         num_samples: a fifth of them is the test set; PRL's features of CelebA are 19,962.
         num_causes: length of ``u``.
         unpredictable: that share, in ``[0, 1)``; 0.1 puts plain training on clean targets near the R2 of the paper.
+        noise: see :class:`NoisyDataModule`, like the rest.
         **common: see :class:`NoisyDataModule`.
     """
 
     def __init__(
-        self, *, num_samples: int = 19962, num_causes: int = 20, unpredictable: float = 0.1, **common: Any
+        self,
+        noise: LabelNoise | None = None,
+        *,
+        num_samples: int = 19962,
+        num_causes: int = 20,
+        unpredictable: float = 0.1,
+        **common: Any,
     ) -> None:
-        super().__init__(**common)
-        if num_samples < 10:
-            raise ValueError(f"data.num_samples must be at least 10, got {num_samples}")
-        if num_causes < 1:
-            raise ValueError(f"data.num_causes must be at least 1, got {num_causes}")
+        super().__init__(noise, **common)
+        for name, value, least in (("num_samples", num_samples, 10), ("num_causes", num_causes, 1)):
+            if int(value) != value or value < least:
+                raise ValueError(f"data.{name} must be a whole number of at least {least}, got {value}")
         if not 0 <= unpredictable < 1:
             raise ValueError(f"data.unpredictable must lie in [0, 1), got {unpredictable}")
         self.num_samples = num_samples

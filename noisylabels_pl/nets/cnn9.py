@@ -31,9 +31,10 @@ def _cnn9(name: str, input_shape: Sequence[int], num_classes: int, norm: Callabl
         height, width = input_shape[1:]
         raise ValueError(f"net={name} needs images of at least 28x28 pixels, got {height}x{width}; net=small_cnn")
     layers: list[nn.Module] = []
-    for width, padding in ((128, 1), (128, 1), (128, 1), (256, 1), (256, 1), (256, 1), (512, 0), (256, 0), (128, 0)):
-        layers += [nn.Conv2d(channels, width, 3, padding=padding), norm(width), nn.LeakyReLU(0.01)]
-        channels = width
-        if len(layers) in (9, 19):
+    for widths, padding in (((128, 128, 128), 1), ((256, 256, 256), 1), ((512, 256, 128), 0)):
+        for width in widths:
+            layers += [nn.Conv2d(channels, width, 3, padding=padding), norm(width), nn.LeakyReLU(0.01)]
+            channels = width
+        if padding:
             layers += [nn.MaxPool2d(2), nn.Dropout2d(0.25)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from noisylabels_pl.core import StagedMethod
+from noisylabels_pl.functional import TARGET_CORRUPTIONS
 from tests.helpers import composed, options
 
 
@@ -149,3 +150,52 @@ def test_the_recipes_of_elr_and_loss_correction(
     if schedule is not None:
         names = ("milestones", "gamma") if "milestones" in config.schedule else ("T_0", "eta_min")
         assert tuple(config.schedule[name] for name in names) == schedule
+
+
+@pytest.mark.parametrize(
+    ("experiment", "method", "net", "noise", "lr", "epochs"),
+    [
+        *((f"celeba_{kind}", "prl_l_paper", "mlp", kind, 3e-4, 100) for kind in TARGET_CORRUPTIONS),
+        ("cifar10_sym", "prl_l_released", "cnn9", "sym", 1e-3, 50),
+        ("cifar10_pairflip", "prl_l_released", "cnn9", "pairflip", 1e-3, 50),
+        ("cifar10_sensitivity_sym70", "co_prl_l_released", "cnn9", "sym", 1e-3, 50),
+        ("cifar10_time", "prl_g_paper", "cnn9_gn", "pairflip", 1e-3, 50),
+    ],
+)
+def test_the_recipes_of_prl(experiment: str, method: str, net: str, noise: str, lr: float, epochs: int) -> None:
+    config = composed(f"experiment=prl/{experiment}", "noise.rate=0.3")
+    assert config.method == composed(f"method={method}", "noise.rate=0.3").method
+    assert config.method.forget_rate == 0.3  # the paper's, which is told
+    assert config.net._target_.endswith(f".{net}")
+    assert config.noise.kind == noise
+    assert config.optim.lr == lr
+    assert config.optim.betas == [0.9, 0.999]
+    assert config.trainer.max_epochs == epochs
+    assert config.data.batch_size == (512 if experiment.startswith("celeba") else 128)
+    assert config.data.val_fraction == 0
+    assert not config.data.get("flip")
+
+
+# METHODS: what the paper's text has, and what its public code does.
+@pytest.mark.parametrize(
+    ("method", "score", "ramp", "schedule", "reforward"),
+    [
+        ("prl_l_paper", "loss_layer", 0, "paper", False),
+        ("prl_g_paper", "gradient", 0, "paper", False),
+        ("prl_l_released", "loss_layer", 10, "released", True),
+        ("spl_released", "loss", 10, "released", False),
+        ("co_prl_l_paper", "loss_layer", 10, "paper", False),
+        ("co_prl_l_released", "loss_layer", 10, "released", True),
+        ("co_teaching_released", "loss", 10, "released", False),
+    ],
+)
+def test_the_variants_of_prl(method: str, score: str, ramp: int, schedule: str, reforward: bool) -> None:
+    config = composed(f"method={method}", "noise.rate=0.3").method
+    assert (config.score, config.ramp_epochs, config.schedule, config.reforward) == (score, ramp, schedule, reforward)
+    assert config.forget_rate == 0.3
+
+
+@pytest.mark.parametrize("method", ["prl_l", "prl_g", "spl", "co_prl_l", "co_teaching"])
+def test_nobody_is_told_the_rate_silently(method: str) -> None:
+    rates = {composed(f"method={method}", f"noise.rate={rate}").method.forget_rate for rate in (0.1, 0.3)}
+    assert rates == {0.2}

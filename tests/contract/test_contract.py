@@ -15,6 +15,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,11 +52,16 @@ class Stop(L.Callback):
             raise InterruptedError("stopped")
 
 
+def raw(config: DictConfig) -> Any:
+    """With interpolations as they are written: some noise has no rate."""
+    return OmegaConf.to_container(config, resolve=False)
+
+
 @every_method
 def test_it_composes_with_every_dataset_and_noise(method: str) -> None:
     for data, noise in product(options("data"), options("noise")):
         config = composed_method(method, f"data={data}", f"noise={noise}")
-        assert config.method == composed_method(method).method
+        assert raw(config.method) == raw(composed_method(method).method)
         if noise not in ("file", "matrix"):  # which need a file or a matrix
             assert isinstance(instantiate(config.noise, _convert_="all"), LabelNoise)
 
@@ -90,7 +96,8 @@ def test_resumed_equals_uninterrupted(method: str, when: str, tmp_path: Path) ->
         # Lightning does not save what it had averaged of the epoch's steps.
         expected, row = whole.history.rows[6], resumed.history.rows[6]
         whole.history.rows[6] = {name: value for name, value in expected.items() if name in row}
-        assert {"epoch", "step", "seconds", "val/acc", "val/loss", "test/acc", "train/memorised"} <= row.keys()
+        logged = {name for name in expected if name.startswith(("val/", "test/")) or name == "train/memorised"}
+        assert {"epoch", "step", "seconds", "val/loss"} | logged <= row.keys()
     assert_same(state(resumed), state(whole))
     for epoch in (7, 8):
         assert recorder.visited[epoch] == visits[epoch]

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noisylabels_pl.data import LabelNoise, NoisyDataModule
-from noisylabels_pl.data.celeba import COORDINATES, CelebALandmarks
+from noisylabels_pl.data.celeba import CelebALandmarks
+from noisylabels_pl.data.celeba_lists import COORDINATES
 
 HEADER = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
 SPLIT = [0] * 24 + [1] * 10 + [2] * 26
@@ -206,7 +207,7 @@ def test_validation_images_stop_it_and_choose_its_weights(root: Path, caplog: py
     landmarks = faces()
     landmarks[24:34] = landmarks[24:34].mean(0) + np.random.default_rng(1).integers(-9, 10, (10, 10))
     write_lists(root, landmarks)
-    with caplog.at_level(logging.INFO, "noisylabels_pl.data.celeba"):
+    with caplog.at_level(logging.INFO, "noisylabels_pl"):
         stopped = features(root, feature_epochs=50, patience=3)
     losses = [float(loss) for loss in re.findall(r"validation loss ([\d.]+)", caplog.text)]
     best = int(np.argmin(losses))
@@ -234,7 +235,7 @@ def test_global_random_state_is_left_alone(root: Path) -> None:
 
 
 def test_it_says_that_it_takes_long_before_it_starts(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "noisylabels_pl.data.celeba"):
+    with caplog.at_level(logging.INFO, "noisylabels_pl"):
         ready(root)
     first, *_, last = [record.message for record in caplog.records]
     assert "takes long" in first
