@@ -1,7 +1,7 @@
 """The glue between kernels and Lightning that every method shares."""
 
 from noisylabels_pl.core.criterion import CriterionCallback, per_sample
-from noisylabels_pl.core.filtering import keep, masked
+from noisylabels_pl.core.filtering import Filter, masked
 from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.robust_loss import RobustLoss
 from noisylabels_pl.core.selection import SelectionCallback
@@ -23,6 +23,7 @@ __all__ = [
     "Classification",
     "Classifier",
     "CriterionCallback",
+    "Filter",
     "GradientCallback",
     "Regression",
     "Regressor",
@@ -37,7 +38,6 @@ __all__ = [
     "TwinModule",
     "Twins",
     "check_task",
-    "keep",
     "masked",
     "per_sample",
     "run_stages",

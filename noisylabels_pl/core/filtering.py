@@ -7,26 +7,50 @@ import torch.distributed as dist
 from torch import Tensor
 
 from noisylabels_pl.core.table import gather
-from noisylabels_pl.functional import keep_smallest
-
-SCOPES = ("rank", "global")
+from noisylabels_pl.functional import check_choice, check_share, forget_rate_at, keep_smallest
 
 
-def keep(scores: Tensor, forget_rate: float, scope: str) -> tuple[Tensor, Tensor]:
-    """Which samples of a process's batch to keep, and the share that is kept.
+class Filter:
+    """Leaves the samples with the largest scores out of each batch.
 
     Args:
-        scores: ``(B,)``; as many in every process.
-        forget_rate: see :func:`~noisylabels_pl.functional.keep_smallest`.
-        scope: ``rank``: the smallest of this process's scores. ``global``: of those of all processes.
+        forget_rate: share of the samples to leave out after the ramp, in ``[0, 1]``; at least one stays.
+        ramp_epochs: epochs in which the share rises; 0 for no ramp.
+        schedule: of the ramp, see :func:`~noisylabels_pl.functional.forget_rate_at`.
+        scope: under DDP the largest scores are those of each process's part of the batch (``rank``), or of the whole
+            batch (``global``), which equals a single process.
+        reforward: whether the kept samples are to be trained on by themselves, of which every process needs some.
 
-    Returns:
-        ``(B,)`` bool, and the share of the scope's samples that is kept, a scalar.
+    Raises:
+        ValueError: a number is out of range, an option unknown, or options do not go together.
     """
-    everyone = gather(scores) if scope == "global" else scores
-    kept = keep_smallest(everyone, forget_rate)
-    rank = dist.get_rank() if len(everyone) > len(scores) else 0
-    return kept.view(-1, len(scores))[rank], kept.float().mean()
+
+    def __init__(self, forget_rate: float, ramp_epochs: int, schedule: str, scope: str, reforward: bool) -> None:
+        check_share("forget_rate", forget_rate)
+        check_choice("scope", scope, ("rank", "global"))
+        forget_rate_at(0, forget_rate, ramp_epochs=ramp_epochs, schedule=schedule)
+        if reforward and scope == "global":
+            raise ValueError("scope='global' may leave a process without samples, on which reforward=True cannot train")
+        self.forget_rate = forget_rate
+        self.ramp_epochs = ramp_epochs
+        self.schedule = schedule
+        self.scope = scope
+
+    def keep(self, scores: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Which samples to keep, and the share that is kept.
+
+        Args:
+            scores: ``(B,)`` of this process's samples; as many in every process.
+            epoch: counted from 0.
+
+        Returns:
+            ``(B,)`` bool, and the share of the scope's samples that is kept, a scalar.
+        """
+        rate = forget_rate_at(epoch, self.forget_rate, ramp_epochs=self.ramp_epochs, schedule=self.schedule)
+        everyone = gather(scores) if self.scope == "global" else scores
+        kept = keep_smallest(everyone, rate)
+        rank = dist.get_rank() if len(everyone) > len(scores) else 0
+        return kept.view(-1, len(scores))[rank], kept.float().mean()
 
 
 def masked(losses: Tensor, kept: Tensor, share: Tensor) -> Tensor:

@@ -179,6 +179,33 @@ def standardise(y_train: Tensor, y_test: Tensor) -> tuple[Tensor, Tensor]:
     return train, test
 
 
+def regression_arrays(
+    x: Tensor,
+    y: Tensor,
+    train: Tensor,
+    test: Tensor,
+    *,
+    names: tuple[str, ...],
+    origin: str,
+    asymmetric_map: dict[str, str] | None = None,
+) -> Arrays:
+    """A regression dataset of features ``x`` ``(n, d)`` and right targets ``y`` ``(n, q)``, split by rows."""
+    y_train, y_test = standardise(y[train], y[test])
+    mean, std = moments(x[train])
+    return Arrays(
+        x_train=x[train],
+        y_train=y_train,
+        x_test=x[test],
+        y_test=y_test,
+        class_names=names,
+        mean=mean,
+        std=std,
+        origin=origin,
+        asymmetric_map=asymmetric_map or {},
+        y_train_clean=y_train,
+    )
+
+
 def check_classes(name: str, y: Tensor, num_classes: int) -> None:
     """Raises ``ValueError`` if there are fewer than two classes, fewer samples than classes, or an empty class."""
     if num_classes < 2:

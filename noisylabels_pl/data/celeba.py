@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data.arrays import Array, Arrays, load_npz, moments, standardise
+from noisylabels_pl.data.arrays import Array, Arrays, load_npz, regression_arrays
 from noisylabels_pl.data.celeba_features import BATCH_SIZE, LEARNING_RATE, NUM_FEATURES, celeba_features
 from noisylabels_pl.data.celeba_lists import COORDINATES, IMAGES, LANDMARKS, PARTITION, Lists, read_lists
 from noisylabels_pl.data.datamodule import NoisyDataModule, stratified_split
@@ -86,19 +86,8 @@ class CelebALandmarks(NoisyDataModule):
         x = _read_features(cache, y)
         rows = torch.arange(len(x))
         train, test = stratified_split(rows, torch.zeros(len(x)), 4 * len(x) // 5, np.random.default_rng(0))
-        y_train, y_test = standardise(y[train], y[test])
-        mean, std = moments(x[train])
-        return Arrays(
-            x_train=x[train],
-            y_train=y_train,
-            x_test=x[test],
-            y_test=y_test,
-            class_names=lists.coordinates,
-            mean=mean,
-            std=std,
-            origin=f"CelebA {cache}",
-            asymmetric_map=ASYMMETRIC_MAP,
-            y_train_clean=y_train,
+        return regression_arrays(
+            x, y, train, test, names=lists.coordinates, origin=f"CelebA {cache}", asymmetric_map=ASYMMETRIC_MAP
         )
 
     def _missing(self, name: str) -> FileNotFoundError:

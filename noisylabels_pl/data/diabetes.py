@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from noisylabels_pl.data.arrays import Arrays, moments, standardise
+from noisylabels_pl.data.arrays import Arrays, regression_arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 
 
@@ -21,17 +21,5 @@ class Diabetes(NoisyDataModule):
         features, targets = load_diabetes(return_X_y=True, scaled=False)
         x, y = torch.from_numpy(features).float(), torch.from_numpy(targets).view(-1, 1)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
-        test, train = order[: len(x) // 5].sort().values, order[len(x) // 5 :].sort().values
-        y_train, y_test = standardise(y[train], y[test])
-        mean, std = moments(x[train])
-        return Arrays(
-            x_train=x[train],
-            y_train=y_train,
-            x_test=x[test],
-            y_test=y_test,
-            class_names=("progression",),
-            mean=mean,
-            std=std,
-            origin="sklearn.datasets.load_diabetes",
-            y_train_clean=y_train,
-        )
+        test, train = (rows.sort().values for rows in order.split([len(x) // 5, len(x) - len(x) // 5]))
+        return regression_arrays(x, y, train, test, names=("progression",), origin="sklearn.datasets.load_diabetes")

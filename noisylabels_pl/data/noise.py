@@ -200,8 +200,8 @@ class LabelNoise:
             if stored[name].dtype.kind != "f" or stored[name].shape != reference.shape:
                 raise ValueError(
                     f"{where} has shape {stored[name].shape} and type {stored[name].dtype}; this dataset has "
-                    f"{len(reference)} samples with targets of {reference.shape[1]} real numbers; give the noise.npz of "
-                    "a run on it"
+                    f"{len(reference)} samples with targets of {reference.shape[1]} real numbers; give the noise.npz "
+                    "of a run on it"
                 )
             return check_targets(where, stored[name], len(reference))
 

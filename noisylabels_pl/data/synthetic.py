@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data.arrays import Arrays, moments, standardise
+from noisylabels_pl.data.arrays import Arrays, regression_arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.noise import LabelNoise
 
@@ -59,17 +59,6 @@ class SyntheticRegression(NoisyDataModule):
         y = u @ linear + (2 * u @ bent).tanh()
         signal = y.std(0)
         y = y + signal * math.sqrt(self.unpredictable / (1 - self.unpredictable)) * normal(*y.shape)
-        test = self.num_samples // 5
-        y_train, y_test = standardise(y[test:], y[:test])
-        mean, std = moments(x[test:])
-        return Arrays(
-            x_train=x[test:],
-            y_train=y_train,
-            x_test=x[:test],
-            y_test=y_test,
-            class_names=tuple(f"target {i}" for i in range(10)),
-            mean=mean,
-            std=std,
-            origin=f"synthetic_regression of {self.num_samples} samples",
-            y_train_clean=y_train,
-        )
+        rows, tested = torch.arange(self.num_samples), self.num_samples // 5
+        names, origin = tuple(f"target {i}" for i in range(10)), f"synthetic_regression of {self.num_samples} samples"
+        return regression_arrays(x, y, rows[tested:], rows[:tested], names=names, origin=origin)

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisylabels_pl.core import TwinModule, keep, masked, per_sample
-from noisylabels_pl.core.filtering import SCOPES
+from noisylabels_pl.core import Filter, TwinModule, masked, per_sample
 from noisylabels_pl.data import Batch
-from noisylabels_pl.functional import check_choice, check_share, forget_rate_at, loss_layer_gradient_norm
+from noisylabels_pl.functional import check_choice, loss_layer_gradient_norm
 
 
 class CoPRL(TwinModule):
@@ -48,28 +47,17 @@ class CoPRL(TwinModule):
         **parts: Any,
     ) -> None:
         super().__init__(*args, **parts)
-        check_share("forget_rate", forget_rate)
         check_choice("score", score, ("loss_layer", "loss"))
-        check_choice("scope", scope, SCOPES)
-        forget_rate_at(0, forget_rate, ramp_epochs=ramp_epochs, schedule=schedule)
-        if reforward and scope == "global":
-            raise ValueError("scope='global' may leave a process without samples, on which reforward=True cannot train")
-        self.forget_rate = forget_rate
+        self.filter = Filter(forget_rate, ramp_epochs, schedule, scope, reforward)
         self.score = score
-        self.ramp_epochs = ramp_epochs
-        self.schedule = schedule
         self.reforward = reforward
-        self.scope = scope
         self.depends_on_batch = scope == "rank"
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         (x, y), nets = batch, (self.net.first, self.net.second)
-        rate = forget_rate_at(
-            self.current_epoch, self.forget_rate, ramp_epochs=self.ramp_epochs, schedule=self.schedule
-        )
         with torch.set_grad_enabled(not self.reforward):
             outputs = [net(x) for net in nets]
-        chosen = [keep(self._scores(output.detach(), y), rate, self.scope) for output in outputs]
+        chosen = [self.filter.keep(self._scores(output.detach(), y), self.current_epoch) for output in outputs]
         peers = chosen[::-1]
         batch.kept = tuple(kept for kept, _ in peers)
         first, second = (

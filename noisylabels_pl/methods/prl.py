@@ -8,10 +8,9 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from noisylabels_pl.core import CriterionCallback, GradientCallback, keep, masked, per_sample
-from noisylabels_pl.core.filtering import SCOPES
+from noisylabels_pl.core import CriterionCallback, Filter, GradientCallback, masked, per_sample
 from noisylabels_pl.data import Batch
-from noisylabels_pl.functional import check_choice, check_share, forget_rate_at, loss_layer_gradient_norm
+from noisylabels_pl.functional import check_choice, loss_layer_gradient_norm
 
 
 class PRL(GradientCallback):
@@ -56,20 +55,12 @@ class PRL(GradientCallback):
         criterion: str | None = None,
     ) -> None:
         super().__init__(convert_batchnorm=convert_batchnorm, criterion=criterion)
-        check_share("forget_rate", forget_rate)
         check_choice("score", score, ("loss_layer", "gradient", "loss"))
-        check_choice("scope", scope, SCOPES)
-        forget_rate_at(0, forget_rate, ramp_epochs=ramp_epochs, schedule=schedule)
-        if reforward and scope == "global":
-            raise ValueError("scope='global' may leave a process without samples, on which reforward=True cannot train")
         if convert_batchnorm and score != "gradient":
             raise ValueError(f"convert_batchnorm=True is for score='gradient', got {score!r}")
-        self.forget_rate = forget_rate
+        self.filter = Filter(forget_rate, ramp_epochs, schedule, scope, reforward)
         self.score = score
-        self.ramp_epochs = ramp_epochs
-        self.schedule = schedule
         self.reforward = reforward
-        self.scope = scope
         self.needs_index = reforward
         self.depends_on_batch = scope == "rank"
 
@@ -82,8 +73,7 @@ class PRL(GradientCallback):
         return super().conflict(other)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        epoch, ramp = trainer.current_epoch, self.ramp_epochs
-        self._rate = forget_rate_at(epoch, self.forget_rate, ramp_epochs=ramp, schedule=self.schedule)
+        self._epoch = trainer.current_epoch
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -111,7 +101,7 @@ class PRL(GradientCallback):
             scores = losses.detach()
         else:
             scores = loss_layer_gradient_norm(output.detach(), target, self._loss_layer(target))
-        return keep(scores, self._rate, self.scope)
+        return self.filter.keep(scores, self._epoch)
 
     def _loss_layer(self, target: Tensor) -> str:
         if not target.is_floating_point():

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The runs behind README.md: about two and a half hours on one core.
+# usage: experiments/prl/run.sh RUNS MNIST, from the repository root; MNIST is the folder that holds MNIST/raw
+set -eu
+runs=$1 mnist=$2
+run="python -m noisylabels_pl -m"
+
+regression() {  # name of the runs, then options of the data
+  local name=$1
+  shift
+  $run "$@" seed=0,1,2,3,4 noise.rate=0.1,0.2,0.3,0.4 method=mse,huber,prl_l_paper,prl_g_paper \
+    hydra.sweep.dir="$runs/$name/main"
+  $run "$@" seed=0,1,2,3,4 noise.rate=0.2,0.4 method=norm_clip,individual_clip,min_sgd,co_prl_l_paper \
+    hydra.sweep.dir="$runs/$name/others"
+}
+regression synthetic data=synthetic_regression data.num_samples=5000 noise=linadv,signflip,uninoise,pairflip,mixture
+regression diabetes data=diabetes noise=linadv,signflip,uninoise,mixture
+
+for noise in "pairflip noise.rate=0.45" "sym noise.rate=0.5"; do
+  digits="data=digits noise=$noise seed=0,1,2,3,4"
+  small="data=mnist data.root=$mnist data.train_size=10000 data.val_fraction=0 optim=adam trainer.max_epochs=30"
+  small="$small noise=$noise seed=0,1,2"
+  $run $digits method=ce,min_sgd,norm_clip,individual_clip hydra.sweep.dir="$runs/digits/${noise%% *}/plain"
+  $run $small method=ce hydra.sweep.dir="$runs/mnist/${noise%% *}/plain"
+  for method in spl prl_l prl_g co_teaching co_prl_l; do
+    told="method=$method method.forget_rate=\${noise.rate}"
+    $run $digits $told hydra.sweep.dir="$runs/digits/${noise%% *}/$method"
+    if [ $method != prl_g ]; then
+      $run $small $told method.ramp_epochs=10 hydra.sweep.dir="$runs/mnist/${noise%% *}/$method"
+    fi
+  done
+done
