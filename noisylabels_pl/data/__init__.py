@@ -10,7 +10,7 @@ from noisylabels_pl.data.digits import Digits
 from noisylabels_pl.data.mnist import MNIST
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
-from noisylabels_pl.data.npz import NpzData
+from noisylabels_pl.data.npz import NpzData, NpzRegression
 from noisylabels_pl.data.sampler import Selection, SelectionSampler
 from noisylabels_pl.data.scoring import Scores, score, training_loader
 from noisylabels_pl.data.synthetic import SyntheticRegression
@@ -28,6 +28,7 @@ __all__ = [
     "NoisyDataModule",
     "NoisyLabels",
     "NpzData",
+    "NpzRegression",
     "Scores",
     "Selection",
     "SelectionSampler",

@@ -171,12 +171,11 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean.squeeze(0).float(), torch.where(std > 0, std, 1.0).squeeze(0).float()
 
 
-def standardise(y_train: Tensor, y_test: Tensor) -> tuple[Tensor, Tensor]:
+def standardise(y_train: Tensor, *others: Tensor) -> list[Tensor]:
     """Regression targets with mean 0 and standard deviation 1 in each coordinate of the training set."""
     std, mean = torch.std_mean(y_train.double(), dim=0, correction=0)
     std = torch.where(std > 0, std, 1.0)
-    train, test = (((y.double() - mean) / std).float() for y in (y_train, y_test))
-    return train, test
+    return [((y.double() - mean) / std).float() for y in (y_train, *others)]
 
 
 def regression_arrays(

@@ -21,5 +21,5 @@ class Diabetes(NoisyDataModule):
         features, targets = load_diabetes(return_X_y=True, scaled=False)
         x, y = torch.from_numpy(features).float(), torch.from_numpy(targets).view(-1, 1)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
-        test, train = (rows.sort().values for rows in order.split([len(x) // 5, len(x) - len(x) // 5]))
+        test, train = order[: len(x) // 5].sort().values, order[len(x) // 5 :].sort().values
         return regression_arrays(x, y, train, test, names=("progression",), origin="sklearn.datasets.load_diabetes")

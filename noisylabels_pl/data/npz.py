@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from noisylabels_pl.data.arrays import Arrays, check_classes, check_features, check_labels, load_npz, moments
+from torch import Tensor
+
+from noisylabels_pl.data.arrays import (
+    Array,
+    Arrays,
+    check_classes,
+    check_features,
+    check_labels,
+    check_targets,
+    load_npz,
+    moments,
+    standardise,
+)
 from noisylabels_pl.data.datamodule import NoisyDataModule
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -48,6 +60,50 @@ class NpzData(NoisyDataModule):
         )
 
 
+class NpzRegression(NoisyDataModule):
+    """As :class:`NpzData`, with targets ``(n,)`` or ``(n, q)`` that are real numbers.
+
+    They are standardised, each coordinate, with the mean and standard deviation of ``y_train`` as it is: of what is
+    observed, because no other is known.
+
+    Args:
+        path: the npz file.
+        target_names: one per coordinate of the targets; numbers if not given.
+        **common: see :class:`NoisyDataModule`.
+    """
+
+    def __init__(self, path: str, *, target_names: Sequence[str] | None = None, **common: Any) -> None:
+        super().__init__(**common)
+        self.path = Path(path).expanduser()
+        self.target_names = target_names
+
+    def load(self) -> Arrays:
+        stored, x_train, x_test = _read(self.path, "data.path")
+        names = [name for name in ("y_train", "y_test", "y_train_clean") if name in stored]
+        targets = [check_targets(name, stored[name], len(x_test if name == "y_test" else x_train)) for name in names]
+        width = targets[0].shape[1]
+        for name, target in zip(names, targets, strict=True):
+            if target.shape[1] != width:
+                raise ValueError(
+                    f"{name} has {target.shape[1]} numbers for a sample, y_train {width}; they must be equal"
+                )
+        if self.target_names is not None and len(self.target_names) != width:
+            raise ValueError(f"data.target_names names {len(self.target_names)} targets, but y_train has {width}")
+        y_train, y_test, *clean = standardise(*targets)
+        mean, std = moments(x_train)
+        return Arrays(
+            x_train=x_train,
+            y_train=y_train,
+            x_test=x_test,
+            y_test=y_test,
+            class_names=tuple(str(name) for name in self.target_names or range(width)),
+            mean=mean,
+            std=std,
+            origin=f"npz {self.path}",
+            y_train_clean=clean[0] if clean else None,
+        )
+
+
 def read_npz(
     path: Path,
     *,
@@ -69,16 +125,7 @@ def read_npz(
         FileNotFoundError: there is no such file.
         ValueError: an array is missing or wrong; the message names it, the row and the value.
     """
-    stored = load_npz(path, option)
-    missing = [name for name in REQUIRED if name not in stored]
-    if missing:
-        raise ValueError(f"{option}: {path} has no array {missing[0]}; it has {', '.join(stored) or 'none'}")
-    x_train, x_test = (check_features(name, stored[name]) for name in ("x_train", "x_test"))
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise ValueError(
-            f"x_test has samples of shape {tuple(x_test.shape[1:])}, x_train of {tuple(x_train.shape[1:])}; "
-            "they must be equal"
-        )
+    stored, x_train, x_test = _read(path, option)
     if num_classes is None:
         labels = stored["y_train"]
         num_classes = int(labels.max()) + 1 if labels.size and labels.dtype.kind in "ui" else 0
@@ -98,3 +145,18 @@ def read_npz(
         asymmetric_map=dict(asymmetric_map or {}),
         y_train_clean=None if clean is None else check_labels("y_train_clean", clean, len(x_train), num_classes),
     )
+
+
+def _read(path: Path, option: str) -> tuple[dict[str, Array], Tensor, Tensor]:
+    """All arrays of the file, and the features, which are checked."""
+    stored = load_npz(path, option)
+    missing = [name for name in REQUIRED if name not in stored]
+    if missing:
+        raise ValueError(f"{option}: {path} has no array {missing[0]}; it has {', '.join(stored) or 'none'}")
+    x_train, x_test = (check_features(name, stored[name]) for name in ("x_train", "x_test"))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(
+            f"x_test has samples of shape {tuple(x_test.shape[1:])}, x_train of {tuple(x_train.shape[1:])}; "
+            "they must be equal"
+        )
+    return stored, x_train, x_test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from noisylabels_pl.data import Diabetes, LabelNoise, NoisyDataModule, SyntheticRegression
+from noisylabels_pl.data import Diabetes, LabelNoise, NoisyDataModule, NpzRegression, SyntheticRegression
 
 SAMPLES = 500
 MAKERS: dict[str, Any] = {
@@ -220,3 +221,52 @@ def test_augmentation_is_for_images(name: str, options: dict[str, Any]) -> None:
 def test_noise_of_classes_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"noise=sym\b.*signflip"):
         made(name, LabelNoise("sym", rate=0.4))
+
+
+# --- your own numbers ---
+
+
+def own(path: Path, **changed: Any) -> NpzRegression:
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.normal(size=(30, 4)), "x_test": rng.normal(size=(10, 4))}
+    arrays |= {"y_train": 1000 + 5 * rng.normal(size=(30, 2)), "y_test": 1000 + 5 * rng.normal(size=(10, 2))}
+    np.savez(path, **{name: value for name, value in (arrays | changed).items() if value is not None})
+    return NpzRegression(str(path))
+
+
+def test_own_numbers_are_standardised_as_they_are_observed(tmp_path: Path) -> None:
+    clean = np.random.default_rng(1).normal(size=(30, 2))
+    observed = np.where(np.arange(30)[:, None] < 6, clean + 100, clean)
+    arrays = own(tmp_path / "own.npz", y_train=observed, y_train_clean=clean, y_test=clean[:10]).load()
+    mean, std = observed.mean(0), observed.std(0)
+    torch.testing.assert_close(arrays.y_train, torch.from_numpy((observed - mean) / std).float())
+    torch.testing.assert_close(arrays.y_train_clean, torch.from_numpy((clean - mean) / std).float())
+    torch.testing.assert_close(arrays.y_test, torch.from_numpy((clean[:10] - mean) / std).float())
+    datamodule = own(tmp_path / "own.npz", y_train=observed, y_train_clean=clean, y_test=clean[:10])
+    datamodule.setup()
+    assert datamodule.labels.rate == 0.2
+    single = own(tmp_path / "own.npz", y_train=observed[:, 0], y_test=clean[:10, 0]).load()
+    assert single.y_train.shape == (30, 1)
+    assert single.y_train_clean is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y_test": None}, r"data\.path: .* has no array y_test"),
+        ({"y_train": np.zeros((29, 2))}, r"y_train has shape \(29, 2\) .* each of the 30 samples"),
+        ({"y_test": np.zeros((10, 3))}, r"y_test has 3 numbers a sample, y_train 2"),
+        ({"y_train": np.full((30, 2), np.nan)}, r"y_train\[0\] is \[nan nan\], not a finite float32"),
+        ({"y_train": np.array(["a"] * 30)}, r"y_train has shape \(30,\) and type <U1"),
+    ],
+)
+def test_own_numbers_that_are_wrong(tmp_path: Path, changed: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        own(tmp_path / "own.npz", **changed).load()
+
+
+def test_names_of_own_numbers(tmp_path: Path) -> None:
+    datamodule = own(tmp_path / "own.npz")
+    datamodule.target_names = ["weight"]
+    with pytest.raises(ValueError, match=r"data\.target_names names 1 targets, but y_train has 2"):
+        datamodule.load()
