@@ -1,3 +1,5 @@
+from .core import Classifier as Classifier
+from .core import Regressor as Regressor
 from .core import RobustLoss as RobustLoss
 from .data import indexed as indexed
 from .functional import per_sample_gradient_norms as per_sample_gradient_norms

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Sequence
+from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +88,22 @@ class History(L.Callback):
         values = [value for value in self.column(name) if value is not None]
         if not values:
             return dict.fromkeys(FOUR_NUMBERS)
-        watched = [row for row in self.rows if monitor in row and name in row]
+        watched = [row for row in self.rows if isfinite(row.get(monitor, nan)) and name in row]
         sign = -1 if monitor.endswith("loss") else 1
         best = max(watched, key=lambda row: sign * row[monitor])[name] if watched else None
         last = values[-10:]
-        return dict(zip(FOUR_NUMBERS, (values[-1], sum(last) / len(last), best, max(values)), strict=True))
+        return dict(zip(FOUR_NUMBERS, (values[-1], sum(last) / len(last), best, _largest(values)), strict=True))
+
+    def best(self, name: str) -> float | None:
+        """The largest value of a metric over the epochs; NaN, as R2 of a network that diverged, counts for none."""
+        return _largest(self.column(name))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "evaluation": self._evaluation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._evaluation = state_dict["rows"], state_dict["evaluation"]
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None and not isnan(value)), default=None)

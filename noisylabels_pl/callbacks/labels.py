@@ -33,7 +33,8 @@ class LabelQuality(L.Callback):
         self.is_clean = (clean_targets == observed_targets).view(len(clean_targets), -1).all(1)
         shuffled = torch.randperm(len(clean_targets), generator=torch.Generator().manual_seed(0))
         self.rows = shuffled[:max_samples].sort().values
-        self._counts = torch.zeros(2)  # samples kept within batches in this epoch, and clean ones among them
+        # Samples kept within batches in this epoch, and clean ones among them; none of an epoch resumed in its middle.
+        self._counts: Tensor | None = None
         self._networks = 0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -49,16 +50,17 @@ class LabelQuality(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         kept = getattr(batch, "kept", None)
-        if kept is not None:
+        if kept is not None and self._counts is not None:
             is_clean = self.is_clean[batch.index]
-            self._counts += sum(torch.stack([mask.sum(), (mask & is_clean).sum()]) for mask in kept)
+            self._counts = self._counts + sum(torch.stack([mask.sum(), (mask & is_clean).sum()]) for mask in kept)
             self._networks = len(kept)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._networks:
+        if self._networks and self._counts is not None:
             kept, clean = trainer.strategy.reduce(self._counts, reduce_op="sum")
             recall = clean / (self._networks * self.is_clean.sum())
             pl_module.log_dict({"selection/precision": clean / kept, "selection/recall": recall}, sync_dist=True)
+        self._counts = None
         if self.clean_targets.is_floating_point():
             return
         scores = score(trainer, pl_module, training_loader(trainer), rows=self.rows)

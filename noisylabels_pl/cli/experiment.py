@@ -19,13 +19,12 @@ from torch import Tensor, nn
 
 from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
 from noisylabels_pl.core import (
+    REGRESSION_LOSSES,
+    TASKS,
     Artefacts,
-    Classification,
-    Regression,
     Stage,
     StagedMethod,
     Supervised,
-    Task,
     check_task,
     run_stages,
 )
@@ -34,7 +33,7 @@ from noisylabels_pl.functional import check_choice
 
 # What torch's losses are for; ours say it themselves.
 _TASKS = dict.fromkeys((nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss), ("classification",))
-_TASKS |= dict.fromkeys((nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss), ("regression",))
+_TASKS |= dict.fromkeys(REGRESSION_LOSSES, ("regression",))
 
 
 @dataclass
@@ -66,7 +65,7 @@ def execute(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = 
     L.seed_everything(config.seed, workers=True, verbose=False)
     datamodule: NoisyDataModule = instantiate(config.data, noise=instantiate(config.noise, _convert_="all"))
     datamodule.setup()
-    check_choice("monitor", config.monitor, (f"val/{task_of(datamodule).metric}", "val/loss"))
+    check_choice("monitor", config.monitor, (f"val/{TASKS[task_of(datamodule)].metric}", "val/loss"))
     method = instantiate(config.method, _convert_="all")
     staged = isinstance(method, StagedMethod)
     if staged:
@@ -132,7 +131,7 @@ def build(
     module = _make_module(config, datamodule, method)
     own = [method] if isinstance(method, L.Callback) else []
     csv_name = config.logger.get("csv")
-    history = History(folder / csv_name if csv_name else None, task_of(datamodule).metric)
+    history = History(folder / csv_name if csv_name else None, TASKS[task_of(datamodule)].metric)
     if datamodule.clean_targets is not None:
         observed = datamodule.labels.observed[datamodule.train_indices]
         own.append(LabelQuality(datamodule.clean_targets, observed))
@@ -164,28 +163,30 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
         raise TypeError(
             f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
         )
-    task = task_of(datamodule)
+    task, outputs = task_of(datamodule), datamodule.arrays.num_classes
 
     def make_net() -> nn.Module:
-        net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=task.outputs)
+        net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=outputs)
         return net
 
     parts: dict[str, Any] = {
-        "task": task,
         "optimizer": instantiate(config.optim),
         "scheduler": instantiate(config.schedule),
     }
     if isinstance(method, partial):
-        module: L.LightningModule = method(make_net, **parts)
+        if task != "classification":
+            parts["task"] = task
+        module: L.LightningModule = method(make_net, outputs, **parts)
         return module
-    check_task(type(method).__name__, getattr(method, "tasks", _TASKS.get(type(method), (task.name,))), task)
-    return Supervised(make_net(), criterion=method if isinstance(method, nn.Module) else None, **parts)
+    check_task(type(method).__name__, getattr(method, "tasks", _TASKS.get(type(method), (task,))), task)
+    return Supervised(
+        make_net(), TASKS[task](outputs), criterion=method if isinstance(method, nn.Module) else None, **parts
+    )
 
 
-def task_of(datamodule: NoisyDataModule) -> Task:
-    """What the targets of a dataset are."""
-    arrays = datamodule.arrays
-    return Regression(arrays.y_train.shape[1]) if arrays.is_regression else Classification(arrays.num_classes)
+def task_of(datamodule: NoisyDataModule) -> str:
+    """What a dataset's targets are for."""
+    return "regression" if datamodule.arrays.is_regression else "classification"
 
 
 def _known(labels: NoisyLabels, name: str) -> Tensor:

@@ -56,8 +56,7 @@ def run(config: DictConfig) -> float | None:
     if experiment.trainer.is_global_zero:
         report(experiment, config, folder)
     close_wandb(experiment.trainer)
-    validation = [value for value in experiment.history.column(f"val/{experiment.history.metric}") if value is not None]
-    return max(validation, default=None)
+    return experiment.history.best(f"val/{experiment.history.metric}")
 
 
 def report(experiment: Experiment, config: DictConfig, folder: Path) -> None:

@@ -23,6 +23,9 @@ ROLES = {
 }
 
 
+REGRESSION_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+
+
 class CriterionCallback(L.Callback, ABC):
     """Changes what the module's criterion returns in training, and only there.
 
@@ -44,7 +47,7 @@ class CriterionCallback(L.Callback, ABC):
     """
 
     role: ClassVar[str] = "loss"
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    tasks: tuple[str, ...] = ("classification",)
     needs_index: bool = True  # whether adjust() reads batch.index, for which the loader must be indexed
     # Whether the parts of a batch that several processes get fare otherwise than the whole in one.
     depends_on_batch: bool = False
@@ -121,6 +124,11 @@ class CriterionCallback(L.Callback, ABC):
         if not self.needs_criterion():
             return
         self._hooked = self._find(pl_module)
+        if isinstance(self._hooked, REGRESSION_LOSSES) and "regression" not in self.tasks:
+            raise TypeError(
+                f"{self._name()} is for {' and '.join(self.tasks)}, but {type(pl_module).__name__} is trained with "
+                f"{type(self._hooked).__name__}; leave it out"
+            )
         roles = list(ROLES)
         is_last = True
         for other in others:
@@ -190,7 +198,7 @@ class CriterionCallback(L.Callback, ABC):
         return type(self).__name__
 
     def _hook(self, criterion: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], loss: Tensor) -> Tensor | None:
-        if self._batch is None:
+        if self._batch is None or not torch.is_grad_enabled():  # or computed for the log
             return None
         count = len(args) + len(kwargs)
         if count != 2:
@@ -206,6 +214,11 @@ class CriterionCallback(L.Callback, ABC):
             )
         given = [*args, *(value for name, value in kwargs.items() if name != "target")]
         logits, target = given[0], kwargs["target"] if "target" in kwargs else given[1]
+        if isinstance(criterion, REGRESSION_LOSSES) and logits.shape != target.shape:
+            raise TypeError(
+                f"{type(criterion).__name__} is called with outputs {tuple(logits.shape)} and targets "
+                f"{tuple(target.shape)}, which it would broadcast; reshape one of them, as by y.view_as(output)"
+            )
         if isinstance(self._batch, Batch) and len(target) != len(self._batch.index):
             raise TypeError(
                 f"{type(criterion).__name__} is called with {len(target)} rows for a batch of {len(self._batch.index)} "

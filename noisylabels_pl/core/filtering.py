@@ -25,7 +25,11 @@ class Filter:
         ValueError: a number is out of range, an option unknown, or options do not go together.
     """
 
-    def __init__(self, forget_rate: float, ramp_epochs: int, schedule: str, scope: str, reforward: bool) -> None:
+    def __init__(self, forget_rate: float | None, ramp_epochs: int, schedule: str, scope: str, reforward: bool) -> None:
+        if forget_rate is None:  # what a variant that is told the rate gets of noise that has none
+            raise ValueError(
+                "forget_rate is not known, because this noise has no rate; give one: method.forget_rate=0.2"
+            )
         check_share("forget_rate", forget_rate)
         check_choice("scope", scope, ("rank", "global"))
         forget_rate_at(0, forget_rate, ramp_epochs=ramp_epochs, schedule=schedule)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from noisylabels_pl.core.criterion import CriterionCallback
@@ -17,8 +18,9 @@ class GradientCallback(CriterionCallback):
     Hooks on the module's layers are in place during a fit, see :class:`~noisylabels_pl.functional.GradientNorms`.
 
     Args:
-        convert_batchnorm: replace the module's batch normalisation, which mixes samples, by group normalisation before
-            the fit, for good.
+        convert_batchnorm: replace the module's batch normalisation, which mixes samples, by group normalisation, for
+            good, before the fit, or before a checkpoint of one is loaded for evaluation. A network that is made in
+            ``configure_model`` comes too late.
         criterion: see :class:`CriterionCallback`.
     """
 
@@ -32,17 +34,25 @@ class GradientCallback(CriterionCallback):
         return True
 
     def gradient_norms(self, losses: Tensor) -> Tensor:
-        """``(B,)``: length of the gradient of each of ``losses`` ``(B,)`` over all trainable parameters.
-
-        Once after each forward pass, whose graph stays.
-        """
+        """``(B,)``: length of the gradient of each of ``losses`` ``(B,)``, the graph of which stays."""
         if self._norms is None:
             raise RuntimeError("gradient_norms() works during a fit, if needs_norms()")
         return self._norms.of(losses)
 
+    def conflict(self, other: CriterionCallback) -> str | None:
+        if other.mixes():
+            return f"{self._name()} judges each sample, but {other._name()} mixes samples"
+        return super().conflict(other)
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        if self.convert_batchnorm and stage == "fit":
+        if self.convert_batchnorm:
+            callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            if any(isinstance(other, WeightAveraging) for other in callbacks[: callbacks.index(self)]):
+                raise ValueError(
+                    f"weight averaging has copied the module before {self._name()} could convert its batch "
+                    f"normalisation; put {self._name()} before it in the Trainer's callbacks"
+                )
             batchnorm_to_groupnorm(pl_module)  # before the optimizer is given the parameters
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

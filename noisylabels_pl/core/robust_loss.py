@@ -38,6 +38,7 @@ class RobustLoss(CriterionCallback):
                 "module's own: self.criterion = loss"
             )
         self.loss = loss
+        self.tasks = getattr(loss, "tasks", ("classification", "regression"))
 
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         return per_sample(self.loss.to(logits.device), logits, target)

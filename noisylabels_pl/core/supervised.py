@@ -14,18 +14,20 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, R2Score
 from torchmetrics.classification import MulticlassAccuracy
 
+from noisylabels_pl.functional import check_choice
+
 
 class Task(ABC):
     """What a network predicts, how it is judged, and the loss it is trained with by default.
 
     Attributes:
-        name: of the task.
         metric: by which predictions are judged; higher is better.
+        methods: some that are for it, for messages.
         outputs: values that the network gives for a sample.
     """
 
-    name: ClassVar[str]
     metric: ClassVar[str]
+    methods: ClassVar[str]
 
     def __init__(self, outputs: int) -> None:
         self.outputs = outputs
@@ -47,19 +49,11 @@ class Task(ABC):
         """What to log of an epoch's metric, by name."""
 
 
-def check_task(method: str, tasks: Sequence[str], task: Task) -> None:
-    """Raises ``ValueError`` if a method is not made for a task."""
-    if task.name not in tasks:
-        raise ValueError(
-            f"{method} is for {' and '.join(tasks)}, but the data is for {task.name}; take another method or other data"
-        )
-
-
 class Classification(Task):
     """One class out of ``outputs``, judged by accuracy."""
 
-    name = "classification"
     metric = "acc"
+    methods = "ce, crust, elr, forward, prl_l or co_prl_l"
 
     def criterion(self) -> nn.Module:
         return nn.CrossEntropyLoss()
@@ -77,14 +71,14 @@ class Classification(Task):
 class Regression(Task):
     """``outputs`` real numbers, judged by R2: of each, and their unweighted mean as ``r2``."""
 
-    name = "regression"
     metric = "r2"
+    methods = "mse, huber, prl_l, prl_g or co_prl_l"
 
     def criterion(self) -> nn.Module:
         return nn.MSELoss()
 
     def make_metric(self) -> Metric:
-        return R2Score(multioutput="raw_values").set_dtype(torch.float64)
+        return R2Score(multioutput="raw_values")
 
     def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
         if output.shape != target.shape or output.shape[1:] != (self.outputs,):
@@ -95,12 +89,26 @@ class Regression(Task):
         # Sums of squares of targets far from 0 leave nothing of a float32; Apple's GPUs have no other.
         if output.device.type != "mps":
             output, target = output.double(), target.double()
+            metric.set_dtype(torch.float64)
         metric.update(output, target)
 
     def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
         each = metric.compute().flatten()
         values = {f"{loader}/r2": each.mean()}
         return values | ({f"{loader}/r2_{i}": value for i, value in enumerate(each)} if len(each) > 1 else {})
+
+
+TASKS: dict[str, type[Task]] = {"classification": Classification, "regression": Regression}
+
+
+def check_task(method: str, tasks: Sequence[str], task: str) -> None:
+    """Raises ``ValueError`` if there is no such task, or a method is not made for it."""
+    check_choice("task", task, TASKS)
+    if task not in tasks:
+        raise ValueError(
+            f"{method} is for {' and '.join(tasks)}, but the data is for {task}; take a method for that, such as "
+            f"{TASKS[task].methods}"
+        )
 
 
 class Supervised(L.LightningModule):

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from noisylabels_pl.core.supervised import Classification, Supervised, Task, check_task
+from noisylabels_pl.core.supervised import TASKS, Supervised, check_task
 from noisylabels_pl.core.table import SampleTables
 from noisylabels_pl.data import Batch, training_loader
 
@@ -45,9 +45,10 @@ class TwinModule(Supervised, ABC):
 
     Args:
         make_net: makes a network; called twice, so that the two start from different weights.
-        task: what the outputs are; a number is one of classes.
+        num_classes: ``C``; for regression the outputs of a sample.
         optimizer: called with the parameters of both.
         scheduler: called with the optimizer; steps once an epoch.
+        task: ``classification``, or ``regression`` if the subclass's ``tasks`` have it.
 
     Attributes:
         tables: state for every training sample, as in :class:`~noisylabels_pl.core.CriterionCallback`.
@@ -61,13 +62,14 @@ class TwinModule(Supervised, ABC):
     def __init__(
         self,
         make_net: Callable[[], nn.Module],
-        task: Task | int,
+        num_classes: int,
         optimizer: Callable[[Any], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        *,
+        task: str = "classification",
     ) -> None:
-        task = Classification(task) if isinstance(task, int) else task
         check_task(type(self).__name__, self.tasks, task)
-        super().__init__(Twins(make_net(), make_net()), task, optimizer, scheduler)
+        super().__init__(Twins(make_net(), make_net()), TASKS[task](num_classes), optimizer, scheduler)
         self.tables = SampleTables()
 
     @abstractmethod

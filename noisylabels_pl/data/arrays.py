@@ -49,6 +49,7 @@ class Arrays:
 
     @property
     def num_classes(self) -> int:
+        """How many values a network gives for a sample: classes, or coordinates of the targets."""
         return len(self.class_names)
 
     @property

@@ -84,9 +84,7 @@ class NpzRegression(NoisyDataModule):
         width = targets[0].shape[1]
         for name, target in zip(names, targets, strict=True):
             if target.shape[1] != width:
-                raise ValueError(
-                    f"{name} has {target.shape[1]} numbers for a sample, y_train {width}; they must be equal"
-                )
+                raise ValueError(f"{name} has {target.shape[1]} numbers a sample, y_train {width}; they must be equal")
         if self.target_names is not None and len(self.target_names) != width:
             raise ValueError(f"data.target_names names {len(self.target_names)} targets, but y_train has {width}")
         y_train, y_test, *clean = standardise(*targets)

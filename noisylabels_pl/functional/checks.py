@@ -14,5 +14,5 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 def check_share(name: str, value: float) -> None:
     """Raises ``ValueError`` if ``value`` does not lie in ``[0, 1]``."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")

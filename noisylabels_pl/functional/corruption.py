@@ -51,6 +51,8 @@ def corrupt_targets(
     check_share("rate", rate)
     if targets.ndim != 2 or not targets.is_floating_point():
         raise ValueError(f"targets must be (n, q) real numbers, got {tuple(targets.shape)} of {targets.dtype}")
+    if len(features) != len(targets):
+        raise ValueError(f"features must have a row for each of the {len(targets)} targets, got {len(features)}")
     rows = _choose(len(targets), rate, exact, generator)
     observed = targets.clone()
     kinds = torch.full((len(rows),), -1) if kind != "mixture" else torch.randint(3, (len(rows),), generator=generator)

@@ -37,6 +37,7 @@ def per_sample_gradient_norms(module: nn.Module, loss_fn: Callable[[Tensor, Tens
     """
     devices = {parameter.device for parameter in module.parameters() if parameter.is_cuda}
     with torch.random.fork_rng([*devices]), torch.enable_grad(), GradientNorms(module) as norms:
+        norms.check()  # before the pass, which would change running statistics
         output = module(x)
 
         def loss_of_one(output: Tensor, target: Tensor) -> Tensor:
@@ -52,8 +53,7 @@ class _Call(NamedTuple):
     layer: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    outputs: list[Tensor]
-    edges: list[GradientEdge | None]
+    edges: list[GradientEdge | None]  # to the tensors that it returned
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable ones, by their names in the layer."""
@@ -77,25 +77,17 @@ class GradientNorms:
 
     Args:
         module: the network.
-
-    Raises:
-        ValueError: batch normalisation in training mode.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        for name, layer in module.named_modules():
-            if isinstance(layer, BATCH_NORMS) and (layer.training or layer.running_mean is None):
-                raise ValueError(
-                    f"layer {name!r} is a {type(layer).__name__}, which mixes the samples of a batch, so that a sample "
-                    "has no gradient of its own; take group normalisation instead, as convert_batchnorm=true does"
-                )
-        self._layers = dict(_layers(module))
         self._module = module
+        self._layers = dict(_layers(module))
+        self._batch_norms = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS)]
         self._handles: list[RemovableHandle] = []
         self._calls: list[_Call] = []
+        self._dtypes: set[torch.dtype] = set()
         self._by_layers = True
         self._verified = False
-        self._half = False
 
     def __enter__(self) -> GradientNorms:
         self.watch()
@@ -117,22 +109,41 @@ class GradientNorms:
         self.forget()
 
     def forget(self) -> None:
-        """Forget the forward passes seen so far, before the next batch."""
+        """Forget the forward passes seen so far, after each batch."""
         self._calls = []
 
     def of(self, losses: Tensor) -> Tensor:
-        """``(B,)``: lengths of the gradients of ``losses`` ``(B,)``, the graph of which stays."""
-        calls, self._calls = self._calls, []
-        if self._by_layers:
+        """``(B,)``: lengths of the gradients of ``losses`` ``(B,)`` of the passes seen; their graph stays.
+
+        Raises:
+            ValueError: batch normalisation in training mode.
+        """
+        self.check()
+        # Small gradients would be lost in float16, and large ones are if they are scaled.
+        for scale in (256.0, 1.0) if torch.float16 in self._dtypes else (1.0,):
+            norms = self._scaled(scale * losses) / scale
+            if scale == 1 or norms.isfinite().all():
+                break
+        return norms
+
+    def check(self) -> None:
+        """Raises ``ValueError`` for batch normalisation in training mode."""
+        for name, layer in self._batch_norms:
+            if layer.training or layer.running_mean is None:
+                raise ValueError(
+                    f"layer {name!r} is a {type(layer).__name__}, which mixes the samples of a batch, so that a sample "
+                    "has no gradient of its own; take group normalisation instead, as convert_batchnorm=true does"
+                )
+
+    def _scaled(self, losses: Tensor) -> Tensor:
+        if self._by_layers and self._calls:
             try:
-                norms = self._of_layers(calls, losses)
-            except NotByLayersError as error:
-                reason = str(error)
-            else:
+                norms = self._of_layers(losses)
                 if self._verified or self._agrees(norms, losses):
-                    self._verified = True
                     return norms
                 reason = "a layer does not have the batch in its first dimension, or a parameter is used outside of it"
+            except NotByLayersError as error:
+                reason = str(error)
             self._by_layers = False
             _log.warning("%s, so that each sample takes a backward pass of its own, which is slow", reason)
         return torch.stack([self._of_one(loss) for loss in losses])
@@ -140,27 +151,26 @@ class GradientNorms:
     def _of_one(self, loss: Tensor) -> Tensor:
         """The length of a single loss's gradient, by a backward pass through the graph of the whole batch."""
         trainable = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
-        grads = torch.autograd.grad(loss, trainable, retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(loss, trainable, retain_graph=True, allow_unused=True) if trainable else ()
         norms = [grad.norm(dtype=torch.promote_types(grad.dtype, torch.float32)) for grad in grads if grad is not None]
         norm: Tensor = torch.stack([*norms, torch.zeros_like(loss, requires_grad=False)]).norm()
         return norm
 
     def _agrees(self, norms: Tensor, losses: Tensor) -> bool:
         """Whether the norms hold for two of the samples; if they do, the network is of layers as they are here."""
-        tolerance = 5e-2 if self._half else 5e-3 if losses.is_cuda else 1e-4  # TensorFloat-32 rounds too
-        for i in (int(norms.argmin()), int(norms.argmax())):
-            expected = self._of_one(losses[i])
-            if (norms[i] - expected).abs() > tolerance * expected:  # not if they are NaN
+        half = not self._dtypes.isdisjoint((torch.float16, torch.bfloat16))
+        tolerance = 5e-2 if half else 5e-3 if losses.is_cuda else 1e-4  # TensorFloat-32 rounds too
+        finite = norms.isfinite().nonzero().squeeze(1)
+        for i in finite[norms[finite].sort().indices[[len(finite) // 2, -1]]] if len(finite) else ():
+            if not (norms[i] - self._of_one(losses[i])).abs() <= tolerance * norms[i]:
                 return False
+        self._verified = len(finite) > 0
         return True
 
-    def _of_layers(self, calls: list[_Call], losses: Tensor) -> Tensor:
+    def _of_layers(self, losses: Tensor) -> Tensor:
         total = torch.zeros_like(losses, dtype=torch.promote_types(losses.dtype, torch.float32), requires_grad=False)
-        types = {output.dtype for call in calls for output in call.outputs}
-        self._half = not types.isdisjoint((torch.float16, torch.bfloat16))
-        scale = 256.0 if torch.float16 in types else 1.0  # small gradients would be lost
         uses: dict[int, list[tuple[Grads, str]]] = {}  # of each parameter
-        for call, grads in zip(calls, _at_outputs(calls, scale * losses), strict=True):
+        for call, grads in zip(self._calls, _at_outputs(self._calls, losses), strict=True):
             if any(grad is not None for grad in grads):  # else it has no part in the losses
                 of_layer = self._of_layer(call, grads, len(losses))
                 for name, parameter in call.parameters().items():
@@ -176,27 +186,29 @@ class GradientNorms:
             for of_layer, names in alone.items():
                 for rows in _chunks(len(losses), of_layer.size):
                     total[rows] += of_layer.squared(names, rows)
-            return total.sqrt() / scale
+            return total.sqrt()
 
     def _of_layer(self, call: _Call, grads: list[Tensor | None], batch: int) -> Grads:
-        if len(call.outputs[0]) != batch:
-            raise NotByLayersError(f"layer {call.name!r} has {len(call.outputs[0])} rows for a batch of {batch}")
+        found = [grad for grad in grads if grad is not None]
+        for grad in found:
+            if not grad.ndim or len(grad) != batch:
+                raise NotByLayersError(f"layer {call.name!r} has no row of output for each of {batch} samples")
         rule = RULES.get(type(call.layer))
-        if rule is not None and grads[0] is not None and rule.fits(call.layer, call.args):
-            return rule(call.layer, call.args[0], grads[0])
-        return AnyLayer(call.name, call.layer, call.args, call.kwargs, call.outputs, grads)
+        if rule is not None and rule.fits(call.layer, call.args):
+            return rule(call.layer, call.args[0], found[0])
+        return AnyLayer(call.name, call.layer, call.args, call.kwargs, grads)
 
     def _record(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         outputs = tensors(output)
         if not any(value.requires_grad for value in outputs) or not any(p.requires_grad for p in layer.parameters()):
             return
+        self._dtypes |= {value.dtype for value in outputs}
         self._calls.append(
             _Call(
                 self._layers[layer],
                 layer,
                 tuple(map(_detached, args)),
                 {name: _detached(value) for name, value in kwargs.items()},
-                [value.detach() for value in outputs],
                 # Edges, because an activation that works in place will replace what the tensors hold.
                 [get_gradient_edge(value) if value.requires_grad else None for value in outputs],
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from noisylabels_pl.core import GradientCallback
@@ -28,7 +28,7 @@ class NormClip(L.Callback):
         self.max_norm = max_norm
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.max_norm)
+        trainer.precision_plugin.clip_gradients(optimizer, self.max_norm)
 
 
 class IndividualClip(GradientCallback):
@@ -57,4 +57,5 @@ class IndividualClip(GradientCallback):
         self.max_norm = max_norm
 
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
-        return losses * (self.max_norm / self.gradient_norms(losses)).clamp(max=1)
+        factors = (self.max_norm / self.gradient_norms(losses)).clamp(max=1)
+        return torch.where(factors.isfinite(), losses, 0) * factors.nan_to_num(0)

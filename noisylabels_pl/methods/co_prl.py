@@ -71,4 +71,4 @@ class CoPRL(TwinModule):
     def _scores(self, output: Tensor, target: Tensor) -> Tensor:
         if self.score == "loss":
             return per_sample(self.criterion, output, target)
-        return loss_layer_gradient_norm(output, target, "ce" if self.task.name == "classification" else "mse")
+        return loss_layer_gradient_norm(output, target, "ce" if self.task.metric == "acc" else "mse")

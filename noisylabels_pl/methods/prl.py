@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from noisylabels_pl.core import CriterionCallback, Filter, GradientCallback, masked, per_sample
+from noisylabels_pl.core import REGRESSION_LOSSES, Filter, GradientCallback, masked, per_sample
 from noisylabels_pl.data import Batch
 from noisylabels_pl.functional import check_choice, loss_layer_gradient_norm
 
@@ -32,7 +32,9 @@ class PRL(GradientCallback):
             again. ``forward(x)`` must return what the criterion takes, and the loader must be ``indexed``.
         scope: under DDP the largest scores are those of each process's part of the batch (``rank``), or of the whole
             batch (``global``), which equals a single process.
-        convert_batchnorm: for ``score="gradient"``, see :class:`~noisylabels_pl.core.GradientCallback`.
+        convert_batchnorm: for ``score="gradient"``, replace the module's batch normalisation by group normalisation,
+            for good: the network must be converted likewise (``functional.batchnorm_to_groupnorm``) before its weights
+            are loaded without this callback. See :class:`~noisylabels_pl.core.GradientCallback`.
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
 
     Raises:
@@ -67,18 +69,11 @@ class PRL(GradientCallback):
     def needs_norms(self) -> bool:
         return self.score == "gradient"
 
-    def conflict(self, other: CriterionCallback) -> str | None:
-        if self.reforward and other.mixes():
-            return f"with reforward=True the step sees samples without the partners that {other._name()} mixes in"
-        return super().conflict(other)
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch = trainer.current_epoch
-
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        self._epoch = trainer.current_epoch
         if self.reforward:
             with torch.set_grad_enabled(self.needs_norms()), trainer.precision_plugin.forward_context():
                 output = pl_module(batch.x)
@@ -104,10 +99,10 @@ class PRL(GradientCallback):
         return self.filter.keep(scores, self._epoch)
 
     def _loss_layer(self, target: Tensor) -> str:
+        if isinstance(self.hooked, REGRESSION_LOSSES):
+            return "mse"
         if not target.is_floating_point():
             return "ce"
-        if isinstance(self.hooked, (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)):
-            return "mse"
         raise TypeError(
             f"PRL knows no closed form of the gradient of {type(self.hooked).__name__} with targets that are real "
             "numbers; take score='gradient'"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from noisylabels_pl import Crust, GCELoss, RobustLoss, indexed
+from noisylabels_pl import ELR, PRL, Crust, GCELoss, RobustLoss, indexed
 from noisylabels_pl.core import CriterionCallback, SelectionCallback
 from noisylabels_pl.data import Batch, Digits, Scores, Selection
 from tests.helpers import Tutorial, WithCriterion
@@ -313,3 +313,32 @@ def test_a_batch_size_that_does_not_divide() -> None:
     datamodule.trainer = Three()
     with pytest.raises(ValueError, match=r"data.batch_size=32 .* does not divide by 3 devices; take 30"):
         datamodule.train_dataloader()
+
+
+@pytest.mark.parametrize("callback", [lambda: ELR(), lambda: RobustLoss(GCELoss()), lambda: Crust()])
+def test_methods_for_classes_in_a_regression(callback: Any, make_trainer: Any) -> None:
+    class Regression(WithCriterion):
+        def __init__(self) -> None:
+            super().__init__()
+            self.criterion = nn.MSELoss()  # type: ignore[assignment]
+
+    loader = indexed(DataLoader(TensorDataset(torch.randn(8, 64), torch.randn(8, 10)), batch_size=4))
+    with pytest.raises(TypeError, match=r"is for classification, but Regression is trained with MSELoss; leave it out"):
+        make_trainer(callback(), max_epochs=1).fit(Regression(), loader)
+
+
+@pytest.mark.parametrize("score", ["loss_layer", "gradient", "loss"])
+def test_targets_that_would_be_broadcast(score: str, make_trainer: Any) -> None:
+    class Regression(WithCriterion):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(64, 1)  # type: ignore[assignment]
+            self.criterion = nn.MSELoss()  # type: ignore[assignment]
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            x, y = batch
+            return self.criterion(self(x), y)
+
+    loader = DataLoader(TensorDataset(torch.randn(8, 64), torch.randn(8)), batch_size=4)
+    with pytest.raises(TypeError, match=r"outputs \(4, 1\) and targets \(4,\), which it would broadcast"):
+        make_trainer(PRL(0.2, score=score), max_epochs=1).fit(Regression(), loader)

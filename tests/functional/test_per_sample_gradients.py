@@ -17,7 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import weight_norm
 
 import noisylabels_pl
-from noisylabels_pl.functional import batchnorm_to_groupnorm, loss_layer_gradient_norm, per_sample_gradient_norms
+from noisylabels_pl.functional import (
+    GradientNorms,
+    batchnorm_to_groupnorm,
+    loss_layer_gradient_norm,
+    per_sample_gradient_norms,
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 ROWS, CLASSES = 5, 4
@@ -707,3 +712,93 @@ def test_conversion_keeps_the_mode() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
     batchnorm_to_groupnorm(net)
     assert not any(module.training for module in net.modules())
+
+
+# --- what only a review found ---
+
+
+class Recurrent(nn.Module):
+    """The last state has the batch in its second dimension, and an initial state is a tuple."""
+
+    def __init__(self, kind: str, *, state: bool) -> None:
+        super().__init__()
+        self.cell = getattr(nn, kind)(3, 6, batch_first=True)
+        self.out = nn.Linear(6, CLASSES)
+        self.state = state
+
+    def forward(self, x: Tensor) -> Tensor:
+        zeros = torch.zeros(1, len(x), 6, dtype=x.dtype)
+        first: Any = (zeros, zeros) if isinstance(self.cell, nn.LSTM) else zeros
+        outputs, _ = self.cell(x, first) if self.state else self.cell(x)
+        return self.out(outputs.mean(1))
+
+
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("kind", ["GRU", "RNN", "LSTM"])
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_recurrent_layers(kind: str, state: bool) -> None:
+    net = built(lambda: Recurrent(kind, state=state))
+    agrees(net, F.cross_entropy, normal(ROWS, 4, 3), labels(ROWS), by_func=False)
+
+
+def outside(s: Any, x: Tensor) -> Tensor:
+    return F.linear(s.a(x).tanh(), s.out.weight)
+
+
+def test_a_sample_that_is_not_finite_proves_nothing() -> None:
+    """The first batch is checked; where it cannot be, the next one is."""
+    net = built(lambda: Net(outside, a=nn.Linear(6, 8), out=nn.Linear(8, CLASSES)))
+    x, y = normal(ROWS, 6), labels(ROWS)
+    with GradientNorms(net) as norms:
+        for spoilt in (True, False):
+            given = torch.full_like(x, torch.nan) if spoilt else x
+            found = norms.of(F.cross_entropy(net(given), y, reduction="none"))
+            norms.forget()
+    torch.testing.assert_close(found, per_sample_gradient_norms(net, F.cross_entropy, x, y))
+    assert found.isfinite().all()
+
+
+def test_asking_twice_of_one_pass() -> None:
+    net = mlp()
+    x, y = normal(ROWS, 6).to(next(net.parameters()).dtype), labels(ROWS)
+    with GradientNorms(net) as norms:
+        losses = F.cross_entropy(net(x), y, reduction="none")
+        once, twice = norms.of(losses), norms.of(2 * losses)
+        norms.forget()
+        nothing = norms.of(losses)  # of a pass that was forgotten: found by ordinary backward passes
+    torch.testing.assert_close(twice, 2 * once)
+    torch.testing.assert_close(nothing, once)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 500.0])
+def test_float16_loses_neither_small_nor_large_gradients(size: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 1))
+    x, y = torch.randn(16, 20), size * torch.ones(16, 1)
+    with torch.no_grad():
+        y += net(x)
+    expected = per_sample_gradient_norms(net, nn.MSELoss(), x, y)
+    with torch.autocast("cpu", torch.float16):
+        found = per_sample_gradient_norms(net, nn.MSELoss(), x, y)
+    torch.testing.assert_close(found, expected, rtol=0.3 if size < 0.1 else 0.02, atol=0)
+
+
+def test_what_works_in_place_costs_no_pass_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """As in torchvision's networks in evaluation mode."""
+    net = built(lambda: nn.Sequential(nn.Conv2d(3, 6, 3, padding="same"), nn.ReLU(inplace=True), nn.BatchNorm2d(6),
+                                      nn.ReLU(inplace=True), *head(6)).eval())  # fmt: skip
+    agrees(net, F.cross_entropy, normal(ROWS, 3, 8, 8), labels(ROWS))
+    assert not caplog.records
+
+
+def test_dropout_within_a_layer_does(caplog: pytest.LogCaptureFixture) -> None:
+    net = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.5, batch_first=True)
+    x, y = torch.randn(ROWS, 3, 8), torch.randn(ROWS, 3, 8)
+    torch.manual_seed(1)
+    found = per_sample_gradient_norms(net, nn.MSELoss(), x, y)
+    assert "each sample takes a backward pass of its own" in caplog.text
+    torch.manual_seed(1)
+    output = net(x)
+    for i in range(ROWS):
+        grads = torch.autograd.grad(F.mse_loss(output[i], y[i]), list(net.parameters()), retain_graph=True)
+        torch.testing.assert_close(found[i], torch.cat([grad.flatten() for grad in grads]).norm())

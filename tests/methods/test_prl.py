@@ -14,13 +14,13 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl import PRL, CoPRL, Crust, GCELoss, RobustLoss, indexed, per_sample_gradient_norms
 from noisylabels_pl.callbacks import LabelQuality
-from noisylabels_pl.core import Classification, Regression
 from noisylabels_pl.functional import keep_smallest, loss_layer_gradient_norm
 from tests.contract.methods import assert_same, record
 from tests.helpers import ROOT, Tutorial, WithCriterion, foreign_loader
@@ -191,7 +191,10 @@ def test_batch_normalisation_has_no_per_sample_gradients(make_trainer: Make) -> 
     module = Plain(net=Normalised())
     with pytest.raises(ValueError, match=r"layer 'net\.2' is a BatchNorm1d.*convert_batchnorm=true"):
         fit(module, [PRL(0.4, score="gradient")], problem("ce"), make_trainer)
-    fit(module, [PRL(0.4, score="gradient", convert_batchnorm=True)], problem("ce"), make_trainer)
+    convert = PRL(0.4, score="gradient", convert_batchnorm=True)
+    with pytest.raises(ValueError, match="weight averaging has copied the module before PRL could convert"):
+        fit(module, [EMAWeightAveraging(), convert], problem("ce"), make_trainer)
+    fit(module, [convert, EMAWeightAveraging()], problem("ce"), make_trainer)
     assert isinstance(module.net[2], nn.GroupNorm)
     assert module.net[2].weight.requires_grad
     assert not torch.equal(module.net[2].weight, torch.ones(32))  # the optimizer knows the new parameters
@@ -243,7 +246,8 @@ def test_a_robust_loss_inside(make_trainer: Make) -> None:
 
 def test_refusals(make_trainer: Make, digits: Make) -> None:
     for options, message in (
-        ({"forget_rate": 1.2}, r"forget_rate must lie in \[0, 1\], got 1.2"),
+        ({"forget_rate": 1.2}, r"forget_rate must be a number in \[0, 1\], got 1.2"),
+        ({"forget_rate": None}, "forget_rate is not known, .* give one: method.forget_rate=0.2"),
         ({"score": "gradients"}, "score must be one of loss_layer, gradient, loss, got 'gradients'"),
         ({"scope": "all"}, "scope must be one of rank, global"),
         ({"schedule": "linear"}, "schedule must be one of paper, released"),
@@ -259,10 +263,66 @@ def test_refusals(make_trainer: Make, digits: Make) -> None:
     with pytest.raises(TypeError, match=r"no closed form .* BCEWithLogitsLoss .* score='gradient'"):
         fit(Plain(nn.BCEWithLogitsLoss()), [PRL(0.2)], (x, (y > 0).float()), make_trainer)
     fit(Plain(nn.BCEWithLogitsLoss()), [PRL(0.2, score="gradient")], (x, (y > 0).float()), make_trainer)
-    with pytest.raises(ValueError, match=r"PRL and Crust cannot be combined: with reforward=True"):
-        fit(WithCriterion(), [PRL(0.2, reforward=True), Crust()], indexed(foreign_loader(digits())), make_trainer)
+    with pytest.raises(ValueError, match=r"PRL and Crust cannot be combined: PRL judges each sample, but Crust mixes"):
+        fit(WithCriterion(), [PRL(0.2), Crust()], indexed(foreign_loader(digits())), make_trainer)
     with pytest.raises(TypeError, match="without sample positions"):
         fit(Plain(), [PRL(0.2, reforward=True)], problem("ce"), make_trainer)
+
+
+def test_a_resume_in_the_middle_of_an_epoch_keeps_the_ramp(
+    digits: Make, classifier: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    class Counts(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+            counted.append((trainer.current_epoch, int(batch.kept[0].sum())))
+
+    datamodule = digits(batch_size=20, val_fraction=0, train_size=200)
+    observed = datamodule.labels.observed[datamodule.train_indices]
+    saved = ModelCheckpoint(tmp_path, every_n_train_steps=13, save_top_k=-1, filename="{step}")
+    options: dict[str, Any] = {"max_epochs": 2, "enable_checkpointing": True}
+    for checkpoint in (None, tmp_path / "step=13.ckpt"):
+        counted: list[tuple[int, int]] = []
+        quality = LabelQuality(datamodule.clean_targets, observed)
+        trainer = make_trainer(PRL(0.4, ramp_epochs=4), quality, Counts(), *[saved][: checkpoint is None], **options)
+        trainer.fit(classifier(), datamodule=datamodule, ckpt_path=checkpoint)
+    assert counted == [(1, 16)] * 7
+    assert "selection/precision" not in trainer.callback_metrics  # of a part of an epoch
+
+
+# --- gradients of somebody else's module ---
+
+
+def test_two_criteria_in_one_step(make_trainer: Make) -> None:
+    """Each call of the criterion has gradients of its own, whichever forward passes came before it."""
+
+    class Spy(PRL):
+        def gradient_norms(self, losses: Tensor) -> Tensor:
+            found.append(super().gradient_norms(losses))
+            return found[-1]
+
+    class Heads(Plain):
+        def __init__(self) -> None:
+            super().__init__(net=nn.Sequential(nn.Linear(64, 16), nn.ReLU()))
+            self.a, self.b = nn.Linear(16, 10), nn.Linear(16, 10)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            x, y = batch
+            hidden = self.net(x)
+            loss = self.criterion(self.a(hidden), y) + 0.4 * self.criterion(self.b(hidden), y)
+            with torch.no_grad():
+                self.criterion(self.a(hidden), y)  # for a log
+            return loss
+
+    found: list[Tensor] = []
+    torch.manual_seed(0)
+    module = Heads()
+    before = deepcopy(module)
+    x, y = (values[:20] for values in problem("ce"))
+    fit(module, [Spy(0.4, score="gradient")], (x, y), make_trainer, max_epochs=1)
+    assert len(found) == 2
+    for head, norms in zip((before.a, before.b), found, strict=True):
+        net = nn.Sequential(before.net, head)
+        torch.testing.assert_close(norms, per_sample_gradient_norms(net, F.cross_entropy, x, y))
 
 
 # --- two networks ---
@@ -275,8 +335,8 @@ def test_peers_choose_for_each_other(task: str, score: str, reforward: bool, mak
     torch.manual_seed(0)
     x, y = problem(task)
     options: dict[str, Any] = {"forget_rate": RATE, "score": score, "reforward": reforward, "ramp_epochs": 2}
-    what = Regression(10) if task == "mse" else Classification(10)
-    module = CoPRL(lambda: nn.Linear(64, 10), what, partial(torch.optim.SGD, lr=LR), **options)
+    options["task"] = "regression" if task == "mse" else "classification"
+    module = CoPRL(lambda: nn.Linear(64, 10), 10, partial(torch.optim.SGD, lr=LR), **options)
     nets = deepcopy([module.net.first, module.net.second])
     loader = indexed(DataLoader(TensorDataset(x, y), batch_size=20))
     fit(module, [], loader, make_trainer)
@@ -298,7 +358,7 @@ def test_peers_choose_for_each_other(task: str, score: str, reforward: bool, mak
 
 def test_two_networks_refuse_what_one_does() -> None:
     for options, message in (
-        ({"forget_rate": -0.1}, "forget_rate must lie in"),
+        ({"forget_rate": -0.1}, "forget_rate must be a number in"),
         ({"score": "gradient"}, "score must be one of loss_layer, loss"),
         ({"reforward": True, "scope": "global"}, "may leave a process without samples"),
     ):
