@@ -1,19 +1,19 @@
 """Coresets of points in gradient space: greedy facility location and centrality.
 
-Distances are Euclidean and computed directly, never through a matrix product: ``|a|^2 - 2ab + |b|^2`` gives a point a
-distance of up to 1e-3 to itself in float32, which is enough to change what greedy picks. No ``n x n`` matrix is ever
-held; blocks of at most ``_BLOCK`` distances are.
+On the CPU both are compiled if numba is installed (``coreset_numba.py``); otherwise they are torch's
+(``coreset_torch.py``). Distances are Euclidean and computed directly, never through a matrix product: ``|a|^2 - 2ab +
+|b|^2`` gives a point a distance of up to 1e-3 to itself in float32, enough to change what greedy picks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-_BLOCK = 2**24  # distances held at once: 64 MiB in float32
+from noisylabels_pl.functional import coreset_torch
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def facility_location(features: Tensor, k: int) -> Coreset:
     Each step adds the point with the largest marginal gain :math:`\sum_i \max(0, \min_{j \in S} d_{ij} - d_{ie})`, the
     first of them on ties. The gains are kept up to date exactly: where a pick lowers a point's nearest distance from
     ``old`` to ``new``, the gain of every candidate ``e`` changes by ``clamp(d_ie, new, old) - old``. A point's nearest
-    distance falls about ``log k`` times, so the work is ``O(n^2 log k)`` distances instead of ``O(n^2 k)``.
+    distance falls about ``log k`` times, so the work is ``O(n^2 log k)`` distances instead of ``O(n^2 k)``; the
+    compiled kernel also leaves out candidates that are farther away than ``old``.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
@@ -53,23 +54,7 @@ def facility_location(features: Tensor, k: int) -> Coreset:
             distances overflow.
     """
     x = _checked(features, k)
-    totals, d0 = _distance_totals(x)
-    gains = len(x) * d0 - totals
-    nearest = torch.full_like(x[:, 0], d0)
-    assignment = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    indices = torch.empty(k, dtype=torch.int64, device=x.device)
-    for step in range(k):
-        pick = gains.argmax()
-        indices[step] = pick
-        gains[pick] = -torch.inf
-        distance = _distances(x[pick].unsqueeze(0), x).squeeze(0)
-        closer = (distance < nearest).nonzero().squeeze(1)
-        for rows in torch.split(closer, max(1, _BLOCK // len(x))):
-            new, old = distance[rows].unsqueeze(1), nearest[rows].unsqueeze(1)
-            gains += (_distances(x[rows], x).clamp_(new, old) - old).sum(0, dtype=torch.float64)
-        nearest[closer] = distance[closer]
-        assignment[closer] = step
-    return _coreset(indices, assignment, nearest, d0)
+    return _coreset(*_engine(x).greedy(x, k))
 
 
 def centrality(features: Tensor, k: int) -> Coreset:
@@ -88,12 +73,7 @@ def centrality(features: Tensor, k: int) -> Coreset:
             distances overflow.
     """
     x = _checked(features, k)
-    totals, d0 = _distance_totals(x)
-    indices = totals.sort(stable=True).indices[:k]
-    nearest, assignment = x.new_empty(len(x)), indices.new_empty(len(x))
-    for rows in _blocks(len(x), k):
-        nearest[rows], assignment[rows] = _distances(x[rows], x[indices]).min(1)
-    return _coreset(indices, assignment, nearest, d0)
+    return _coreset(*_engine(x).central(x, k))
 
 
 def cluster_partners(coreset: Coreset, *, generator: torch.Generator | None = None) -> Tensor:
@@ -153,30 +133,19 @@ def _checked(features: Tensor, k: int) -> Tensor:
     return features.detach().to(torch.promote_types(features.dtype, torch.float32))
 
 
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _blocks(rows: int, columns: int) -> Iterator[slice]:
-    size = max(1, _BLOCK // columns)
-    return (slice(start, start + size) for start in range(0, rows, size))
-
-
-def _distance_totals(x: Tensor) -> tuple[Tensor, float]:
-    """Each point's summed distance to all points, ``(n,)`` float64, and the largest distance."""
-    totals, largest = torch.empty(len(x), dtype=torch.float64, device=x.device), x.new_zeros(())
-    for rows in _blocks(len(x), len(x)):
-        distances = _distances(x[rows], x)
-        totals[rows] = distances.sum(1, dtype=torch.float64)
-        largest = torch.maximum(largest, distances.max())
-    if not torch.isfinite(largest):
-        raise ValueError(f"distances between features overflow {x.dtype}; scale features down, or pass float64")
-    return totals, float(largest)
+def _engine(x: Tensor) -> ModuleType:
+    """What has ``greedy`` and ``central`` for points on this device: indices, assignment, distances and the largest."""
+    if x.device.type != "cpu":
+        return coreset_torch
+    try:
+        from noisylabels_pl.functional import coreset_numba
+    except ImportError:  # not installed, or too old for the installed numpy
+        return coreset_torch
+    return coreset_numba
 
 
 def _coreset(indices: Tensor, assignment: Tensor, nearest: Tensor, d0: float) -> Coreset:
-    own = torch.arange(len(indices), device=indices.device)
-    assignment[indices] = own
+    assignment[indices] = torch.arange(len(indices), device=indices.device)
     sizes = torch.bincount(assignment, minlength=len(indices))
     cost = float(nearest.sum(dtype=torch.float64))
     return Coreset(indices, assignment, sizes, len(assignment) * d0 - cost, cost)

@@ -1,8 +1,9 @@
 """Coresets: greedy facility location, centrality and the random partner inside a cluster."""
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 import pytest
@@ -11,11 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from noisylabels_pl.functional import Coreset, centrality, cluster_partners, facility_location
+from noisylabels_pl import functional
+from noisylabels_pl.functional import Coreset, centrality, cluster_partners, coreset, facility_location
 
 Selector = Callable[[Tensor, int], Coreset]
 both = pytest.mark.parametrize("select", [facility_location, centrality])
 few = settings(derandomize=True, max_examples=30, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["numba", "torch"])
+def engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here holds for the compiled kernels and for those in torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setitem(sys.modules, "numba", None)  # as if it were not installed
+            patch.delitem(sys.modules, "noisylabels_pl.functional.coreset_numba", raising=False)
+            patch.delattr(functional, "coreset_numba", raising=False)
+        assert coreset._engine(torch.zeros(1)).__name__.endswith(request.param)
+        yield
 
 
 def seeded(seed: int) -> torch.Generator:
