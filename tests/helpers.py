@@ -97,6 +97,7 @@ class Recorder(L.Callback):
         self.given: dict[int, list[int]] = {}
         self.visited: dict[int, list[int]] = {}
         self.validated: list[int] = []
+        self.batches: dict[int, int] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.__init__()  # type: ignore[misc]  # of several stages the last one counts
@@ -106,6 +107,7 @@ class Recorder(L.Callback):
         chosen = sampler.selection if isinstance(sampler, SelectionSampler) else None
         everything = torch.arange(len(trainer.train_dataloader.dataset))
         self.given[trainer.current_epoch] = (everything if chosen is None else chosen.indices).tolist()
+        self.batches[trainer.current_epoch] = self.batches.get(trainer.current_epoch, 0) + 1
         self.visited.setdefault(trainer.current_epoch, []).extend(batch.index.tolist())
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -57,6 +57,11 @@ def depends_on_batch(name: str) -> bool:
     return getattr(method, "depends_on_batch", False)
 
 
+def cuts_batches(name: str) -> bool:
+    """Whether the training step sees some samples of a batch only."""
+    return getattr(make(name), "reforward", False)
+
+
 def mechanism(method: Any) -> str:
     """Methods of one mechanism share their code paths through ``core/``."""
     if isinstance(method, partial):

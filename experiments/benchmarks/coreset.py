@@ -1,0 +1,94 @@
+"""Coresets: exact facility location and centrality against torch.cdist, apricot's lazy greedy, and their own growth.
+
+usage: python experiments/benchmarks/coreset.py [--n 5000] [--d 10] [--rounds 7] [--large 0] [--growth 0]
+apricot-select is compared if it can be imported, on a similarity matrix that is ready.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timing import arguments, interleaved, machine, report
+from torch import Tensor
+
+from noisylabels_pl.functional import centrality, coreset_torch, facility_location
+from noisylabels_pl.functional import logit_gradient as gradient
+
+
+def points(n: int, d: int) -> Tensor:
+    """Like the gradients of samples at the logits of ``d`` classes."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(n, d, generator=generator)
+    return gradient(logits, torch.randint(d, (n,), generator=generator))
+
+
+def apricot(x: Tensor, k: int) -> Callable[[], Any] | None:
+    try:
+        from apricot import FacilityLocationSelection
+    except ImportError:
+        return None
+    distances = torch.cdist(x.double(), x.double())
+    similarities = (distances.max() - distances).numpy()
+    return lambda: FacilityLocationSelection(k, metric="precomputed", optimizer="lazy").fit(similarities)
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def side_by_side(n: int, d: int, rounds: int) -> None:
+    x, k = points(n, d), n // 2
+    alternatives: dict[str, Callable[[], Any]] = {
+        "torch.cdist": lambda: torch.cdist(x, x),
+        "torch.cdist, direct": lambda: torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist"),
+        "facility_location": lambda: facility_location(x, k),
+        "facility_location, torch": lambda: coreset_torch.greedy(x, k),
+        "centrality": lambda: centrality(x, k),
+        "centrality, torch": lambda: coreset_torch.central(x, k),
+    }
+    rival = apricot(x, k)
+    if rival is not None:
+        alternatives["apricot, lazy"] = rival
+    report(f"{n} points, {d} dimensions, half of them chosen", interleaved(alternatives, rounds), "torch.cdist")
+
+
+def large(n: int, d: int) -> None:
+    """One class of many points: seconds, and memory above what was there before."""
+    facility_location(points(200, d), 100)  # compiled, or loaded
+    x, before = points(n, d), peak()
+    for name, select in (("centrality", centrality), ("facility_location", facility_location)):
+        start = time.perf_counter()
+        chosen = select(x, n // 2)
+        seconds = time.perf_counter() - start
+        print(f"- {name}, n = {n}: {seconds:.1f} s, {peak() - before:.2f} GiB above, cost {chosen.cost:.1f}")
+    print(f"\n{machine()}\n")
+
+
+def growth(largest: int, d: int) -> None:
+    """The exponent with which exact facility location grows from 1,000 points on, half of them chosen."""
+    sizes = [1000 * 2**i for i in range(int(math.log2(largest / 1000)) + 1)]
+    seconds = []
+    for n in sizes:
+        x = points(n, d)
+        times = interleaved({"": lambda x=x, n=n: facility_location(x, n // 2)}, 3, seconds=20)  # type: ignore[misc]
+        seconds.append(statistics.median(times[""]))
+    logs = [math.log(n) for n in sizes], [math.log(s) for s in seconds]
+    exponent = statistics.linear_regression(*logs).slope
+    listed = ", ".join(f"{n}: {s:.3f} s" for n, s in zip(sizes, seconds, strict=True))
+    print(f"- growth: exponent {exponent:.2f} ({listed})\n\n{machine()}\n")
+
+
+if __name__ == "__main__":
+    options = arguments(__doc__, n=5000, d=10, rounds=7, large=0, growth=0)
+    side_by_side(options.n, options.d, options.rounds)
+    if options.large:
+        large(options.large, options.d)
+    if options.growth:
+        growth(options.growth, options.d)
