@@ -40,7 +40,9 @@ def regression(rows: list[Row]) -> str:
     for kind in CORRUPTIONS:
         for rate in sorted({rate for corruption, rate, _ in cells if corruption == kind}):
             body.append([f"{kind} {rate}", *(r2(cells.get((kind, rate, name), [])) for name in REGRESSION)])
-    return markdown(["corruption", *(f"`{name}`" for name in REGRESSION)], body)
+    shown = [i for i, name in enumerate(REGRESSION) if any(cell[2] == name for cell in cells)]
+    header = ["corruption", *(f"`{REGRESSION[i]}`" for i in shown)]
+    return markdown(header, [[line[0], *(line[i + 1] for i in shown)] for line in body])
 
 
 def classification(rows: list[Row]) -> str:
@@ -58,7 +60,11 @@ def classification(rows: list[Row]) -> str:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     parts = []
-    for name, title in (("synthetic", "512 generated features, 10 targets"), ("diabetes", "Diabetes, one target")):
+    for name, title in (
+        ("synthetic", "512 generated features, 10 targets"),
+        ("features", "The same, with noise of 3 standard deviations on the features of the corrupted samples too"),
+        ("diabetes", "Diabetes, one target"),
+    ):
         rows = read(folder / name)
         parts += [f"### R²: {title}", regression(rows), provenance(rows)]
     for name, title in (("digits", "scikit-learn's digits"), ("mnist", "10,000 images of MNIST")):

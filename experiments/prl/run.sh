@@ -16,6 +16,10 @@ regression() {  # name of the runs, then options of the data
 regression synthetic data=synthetic_regression data.num_samples=5000 noise=linadv,signflip,uninoise,pairflip,mixture
 regression diabetes data=diabetes noise=linadv,signflip,uninoise,mixture
 
+# Features and targets of the same samples corrupted.
+$run data=synthetic_regression data.num_samples=5000 noise=signflip noise.features=3 noise.rate=0.2,0.4 seed=0,1,2,3,4 \
+  method=mse,huber,prl_l_paper,prl_g_paper hydra.sweep.dir="$runs/features"
+
 for noise in "pairflip noise.rate=0.45" "sym noise.rate=0.5"; do
   digits="data=digits noise=$noise seed=0,1,2,3,4"
   small="data=mnist data.root=$mnist data.train_size=10000 data.val_fraction=0 optim=adam trainer.max_epochs=30"

@@ -39,6 +39,12 @@ class GradientCallback(CriterionCallback):
             raise RuntimeError("gradient_norms() works during a fit, if needs_norms()")
         return self._norms.of(losses)
 
+    def weighted(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """``losses * weights`` after :meth:`gradient_norms` of the same losses, with a cheaper way back."""
+        if self._norms is None:
+            raise RuntimeError("weighted() works during a fit, if needs_norms()")
+        return self._norms.weighted(losses, weights)
+
     def conflict(self, other: CriterionCallback) -> str | None:
         if other.mixes():
             return f"{self._name()} judges each sample, but {other._name()} mixes samples"

@@ -39,6 +39,10 @@ class Grads(ABC):
         """``(b,)``: summed squares over some of the parameters."""
         return torch.stack([squares(self.per_sample(name, rows)) for name in names]).sum(0)
 
+    @abstractmethod
+    def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
+        """Gradients of some of the parameters, summed over all samples with ``weights`` ``(B,)``."""
+
 
 class _Rule(Grads):
     """A layer whose gradients have a closed form, from the input ``x`` and the gradient ``g`` at the output."""
@@ -54,10 +58,21 @@ class _Rule(Grads):
         """Whether the closed form holds for a call."""
         return len(args) == 1
 
-    def part(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def part(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Input and gradient of some samples, at least float32."""
         dtype = torch.promote_types(self.g.dtype, torch.float32)
         return self.x[rows].to(dtype), self.g[rows].to(dtype)
+
+    def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
+        rows = weights.nonzero().squeeze(1)  # most are left out by a filter
+        x, g = self.part(rows)
+        g = g * weights[rows].view(-1, *(1,) * (g.ndim - 1))
+        with torch.autocast(g.device.type, enabled=False):
+            return {name: self.sums(name, x, g) for name in names}
+
+    @abstractmethod
+    def sums(self, name: str, x: Tensor, g: Tensor) -> Tensor:
+        """The gradient of one parameter for a whole batch, from what :meth:`part` gives of it."""
 
 
 class _Product(_Rule):
@@ -109,6 +124,10 @@ class _Product(_Rule):
 
 
 class _Linear(_Product):
+    def sums(self, name: str, x: Tensor, g: Tensor) -> Tensor:
+        g = g.flatten(0, -2)
+        return g.sum(0) if name == "bias" else g.mT @ x.flatten(0, -2)
+
     def shifted(self, x: Tensor) -> Iterator[Tensor]:
         yield x.reshape(len(x), -1, x.shape[-1])
 
@@ -117,6 +136,18 @@ class _Linear(_Product):
 
 
 class _Conv(_Product):
+    def sums(self, name: str, x: Tensor, g: Tensor) -> Tensor:
+        if name == "bias":
+            return g.flatten(2).sum((0, 2))
+        layer, padding = self.layer, self._padding()
+        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            x = F.pad(x, padding, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+            padding = [0] * len(padding)
+        options = (layer.stride, padding[::-2], layer.dilation, False, [0] * (x.ndim - 2), layer.groups)
+        grads = torch.ops.aten.convolution_backward(g, x, layer.weight, None, *options, [False, True, False])
+        weight: Tensor = grads[1]
+        return weight
+
     def shifted(self, x: Tensor) -> Iterator[Tensor]:
         layer = self.layer
         options = list(zip(layer.kernel_size, layer.dilation, layer.stride, self.g.shape[2:], strict=True))
@@ -154,7 +185,7 @@ class _Embedding(_Rule):
         super().__init__(layer, x, g)
         self.size = 2 * g[0].numel()
 
-    def part(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def part(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``(b, T)`` and their gradients ``(b, T, d)``."""
         x = self.x[rows].reshape(len(self.x[rows]), -1)
         g = self.g[rows].to(torch.promote_types(self.g.dtype, torch.float32))
@@ -162,6 +193,9 @@ class _Embedding(_Rule):
         if self.layer.padding_idx is not None:
             g = g * (x != self.layer.padding_idx).unsqueeze(2)
         return x, g
+
+    def sums(self, name: str, x: Tensor, g: Tensor) -> Tensor:
+        return g.new_zeros(self.layer.weight.shape).index_add_(0, x.flatten(), g.flatten(0, 1))
 
     def per_sample(self, name: str, rows: slice) -> Tensor:
         x, g = self.part(rows)
@@ -179,7 +213,12 @@ class _Embedding(_Rule):
 
 class _LayerNorm(_Rule):
     def per_sample(self, name: str, rows: slice) -> Tensor:
-        x, g = self.part(rows)
+        return self._each(name, *self.part(rows))
+
+    def sums(self, name: str, x: Tensor, g: Tensor) -> Tensor:
+        return self._each(name, x, g).sum(0)
+
+    def _each(self, name: str, x: Tensor, g: Tensor) -> Tensor:
         if name == "weight":
             g = g * F.layer_norm(x, self.layer.normalized_shape, eps=self.layer.eps)
         return g.reshape(len(x), -1, *self.layer.normalized_shape).sum(1)
@@ -187,7 +226,12 @@ class _LayerNorm(_Rule):
 
 class _GroupNorm(_Rule):
     def per_sample(self, name: str, rows: slice) -> Tensor:
-        x, g = self.part(rows)
+        return self._each(name, *self.part(rows))
+
+    def sums(self, name: str, x: Tensor, g: Tensor) -> Tensor:
+        return self._each(name, x, g).sum(0)
+
+    def _each(self, name: str, x: Tensor, g: Tensor) -> Tensor:
         if name == "weight":
             g = g * F.group_norm(x, self.layer.num_groups, eps=self.layer.eps)
         return g.reshape(*g.shape[:2], -1).sum(2)
@@ -228,6 +272,7 @@ class AnyLayer(Grads):
     ) -> None:
         self.name = name
         self.layer = layer
+        self.call = args, kwargs
         self.grads = {place: grad for place, grad in enumerate(grads) if grad is not None}
         self.trainable = {name: value.detach() for name, value in layer.named_parameters() if value.requires_grad}
         self.size = sum(value.numel() for value in self.trainable.values())
@@ -243,6 +288,13 @@ class AnyLayer(Grads):
     def squared(self, names: Sequence[str], rows: slice) -> Tensor:
         grads = self._gradients(rows)
         return torch.stack([squares(grads[name]) for name in names]).sum(0)
+
+    def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
+        args, kwargs = self.call
+        grads = {place: grad * weights.view(-1, *(1,) * (grad.ndim - 1)) for place, grad in self.grads.items()}
+        with torch.enable_grad():
+            found = self._vjp(args, kwargs, grads)
+        return {name: found[name] for name in names}
 
     def _gradients(self, rows: slice) -> dict[str, Tensor]:
         if self._last is None or self._last[0] != rows:
@@ -275,9 +327,12 @@ class AnyLayer(Grads):
         args = tuple(given[i] for i in range(sum(isinstance(name, int) for name in given)))
         kwargs = {name: value for name, value in given.items() if isinstance(name, str)}
 
+        return self._vjp(args, kwargs, {place: grad.unsqueeze(0) for place, grad in grads.items()})
+
+    def _vjp(self, args: tuple[Any, ...], kwargs: dict[str, Any], grads: dict[int, Tensor]) -> dict[str, Tensor]:
         def outputs_of(trainable: dict[str, Tensor]) -> dict[int, Tensor]:
             outputs = tensors(torch.func.functional_call(self.layer, trainable, args, kwargs))
-            return {place: outputs[place].squeeze(0) for place in grads}
+            return {place: outputs[place] for place in grads}
 
         _, vjp, *_ = torch.func.vjp(outputs_of, self.trainable)
         found: dict[str, Tensor] = vjp(grads)[0]

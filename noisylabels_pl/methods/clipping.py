@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -58,4 +57,4 @@ class IndividualClip(GradientCallback):
 
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
         factors = (self.max_norm / self.gradient_norms(losses)).clamp(max=1)
-        return torch.where(factors.isfinite(), losses, 0) * factors.nan_to_num(0)
+        return self.weighted(losses, factors.nan_to_num(0))

@@ -87,7 +87,7 @@ class PRL(GradientCallback):
         kept, share = self._keep(losses, logits, target)
         if isinstance(batch, Batch):
             batch.kept = (kept,)
-        return masked(losses, kept, share)
+        return self.weighted(losses, kept / share) if self.needs_norms() else masked(losses, kept, share)
 
     def _keep(self, losses: Tensor, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         if self.score == "gradient":

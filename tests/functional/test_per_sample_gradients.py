@@ -802,3 +802,35 @@ def test_dropout_within_a_layer_does(caplog: pytest.LogCaptureFixture) -> None:
     for i in range(ROWS):
         grads = torch.autograd.grad(F.mse_loss(output[i], y[i]), list(net.parameters()), retain_graph=True)
         torch.testing.assert_close(found[i], torch.cat([grad.flatten() for grad in grads]).norm())
+
+
+@pytest.mark.parametrize("name", [*vectors, "conv", "same", "embedding", "transformer", "LSTM"])
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_the_cheaper_way_back(name: str) -> None:
+    """Weighted losses have the parameters' gradients that they would have through the network."""
+    makes: dict[str, Callable[[], nn.Module]] = vectors | {
+        "conv": lambda: nn.Sequential(
+            nn.Conv2d(4, 6, 3, 2, (1, 2), groups=2), nn.GroupNorm(3, 6), nn.ReLU(inplace=True),
+            nn.Conv2d(6, 4, 2, padding=1, dilation=2, padding_mode="circular"), *head(4)),
+        "same": lambda: nn.Sequential(nn.Conv2d(4, 6, (3, 2), padding="same"), nn.Tanh(), *head(6)),
+        "embedding": lambda: nn.Sequential(nn.Embedding(5, 6, padding_idx=1), MeanOverTime(), nn.Linear(6, CLASSES)),
+        "transformer": lambda: nn.Sequential(
+            nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True), MeanOverTime(), nn.Linear(8, CLASSES)),
+        "LSTM": lambda: Recurrent("LSTM", state=True),
+    }  # fmt: skip
+    inputs = {"conv": normal(ROWS, 4, 9, 8), "same": normal(ROWS, 4, 9, 8), "embedding": labels(ROWS, 4, classes=5),
+              "transformer": normal(ROWS, 3, 8), "LSTM": normal(ROWS, 4, 3)}  # fmt: skip
+    net, x, y = built(makes[name]), inputs.get(name, normal(ROWS, 6)), labels(ROWS)
+    weights = torch.arange(ROWS, dtype=torch.float64) - 1  # one of them 0
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    with GradientNorms(net) as norms:
+        losses = F.cross_entropy(net(x), y, reduction="none")
+        norms.of(losses)
+        cheap = 3 * norms.weighted(losses, weights).sum()
+        found = torch.autograd.grad(cheap, parameters, retain_graph=True, allow_unused=True)
+    expected = torch.autograd.grad(3 * (losses * weights).sum(), parameters, allow_unused=True)
+    torch.testing.assert_close(cheap.detach(), 3 * (losses * weights).sum().detach())
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        if theirs is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
