@@ -60,7 +60,9 @@ class WithCriterion(Plain):
 
 
 class Clock(L.Callback):
-    """Seconds from the first batch of an epoch to the end of its last one."""
+    """Seconds of the first epoch, with what callbacks do at its end."""
+
+    seconds = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         synchronise()
@@ -68,13 +70,13 @@ class Clock(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         synchronise()
-        self.seconds = time.perf_counter() - self.start
+        self.seconds = self.seconds or time.perf_counter() - self.start
 
 
-def epoch(module: L.LightningModule, loader: Any, precision: Any, *callbacks: L.Callback) -> float:
+def epoch(module: L.LightningModule, loader: Any, precision: Any, *callbacks: L.Callback, epochs: int = 1) -> float:
     clock = Clock()
     trainer = L.Trainer(
-        max_epochs=1,
+        max_epochs=epochs,
         precision=precision,
         callbacks=[*callbacks, clock],
         logger=False,
@@ -117,6 +119,8 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
         "forward correction": callback(lambda: RobustLoss(ForwardCorrectionLoss(T)), plain),
         "ELR": callback(ELR),
         "Crust, warm-up": callback(lambda: Crust(warmup_epochs=5)),
+        # Half of the samples, then scoring and selecting for the second epoch.
+        "Crust 0.5": lambda: epoch(WithCriterion(net()), known, precision, Crust(warmup_epochs=0), epochs=2),
         "PRL(L) 0.45, masked": callback(lambda: PRL(0.45), plain),
         "PRL(L) 0.45, reforward": callback(lambda: PRL(0.45, reforward=True)),
         "Co-PRL(L) 0.45": twin(),

@@ -89,7 +89,7 @@ class _Weighted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         found: _Found = ctx.found
-        weights = grad_outputs[0].float() * ctx.weights / found.scale
+        weights = grad_outputs[0] * ctx.weights / found.scale
         names: dict[Grads, list[str]] = {}
         for used in found.uses:
             for of_layer, name in used:
