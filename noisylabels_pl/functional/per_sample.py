@@ -11,17 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
+from noisylabels_pl.functional.any_layer import AnyLayer, tensors
 from noisylabels_pl.functional.group_norm import BATCH_NORMS
-from noisylabels_pl.functional.layers import (
-    CHUNK,
-    LARGE_CHUNK,
-    RULES,
-    AnyLayer,
-    Grads,
-    NotByLayersError,
-    squares,
-    tensors,
-)
+from noisylabels_pl.functional.layers import CHUNK, LARGE_CHUNK, RULES, Grads, NotByLayersError, squares
 
 _log = logging.getLogger(__name__)
 

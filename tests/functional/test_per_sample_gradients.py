@@ -56,7 +56,9 @@ def mapped(module: nn.Module, loss_fn: Loss, x: Tensor, y: Tensor) -> Tensor:
     return sum(g.double().reshape(len(x), -1).square().sum(1) for g in found.values()).sqrt()  # type: ignore[union-attr]
 
 
-def agrees(module: nn.Module, loss_fn: Loss, x: Tensor, y: Tensor, *, by_func: bool = True, rtol: float = 1e-5) -> None:
+def assert_agrees(
+    module: nn.Module, loss_fn: Loss, x: Tensor, y: Tensor, *, by_func: bool = True, rtol: float = 1e-5
+) -> None:
     expected = looped(module, loss_fn, x, y)
     assert expected.isfinite().all()
     assert expected.max() > 0
@@ -134,7 +136,9 @@ losses: dict[str, tuple[Loss, bool]] = {
 @pytest.mark.parametrize("name", losses)
 def test_any_reduction(name: str, rows: int) -> None:
     loss_fn, classification = losses[name]
-    agrees(built(mlp), loss_fn, normal(rows, 6), labels(rows) if classification else normal(rows, CLASSES, seed=1))
+    assert_agrees(
+        built(mlp), loss_fn, normal(rows, 6), labels(rows) if classification else normal(rows, CLASSES, seed=1)
+    )
 
 
 def test_reductions_that_agree_for_one_sample() -> None:
@@ -146,11 +150,11 @@ def test_reductions_that_agree_for_one_sample() -> None:
 
 def test_outputs_of_single_numbers() -> None:
     net = built(lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0)))
-    agrees(net, mean_squares, normal(ROWS, 6), normal(ROWS, seed=1))
+    assert_agrees(net, mean_squares, normal(ROWS, 6), normal(ROWS, seed=1))
 
 
 def test_soft_targets() -> None:
-    agrees(built(mlp), F.cross_entropy, normal(ROWS, 6), normal(ROWS, CLASSES, seed=1).softmax(1))
+    assert_agrees(built(mlp), F.cross_entropy, normal(ROWS, 6), normal(ROWS, CLASSES, seed=1).softmax(1))
 
 
 def test_one_layer_in_closed_form() -> None:
@@ -233,7 +237,7 @@ def test_nets_of_vectors(name: str) -> None:
         if isinstance(module, nn.BatchNorm1d):
             module.running_mean.normal_()  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    agrees(net, F.cross_entropy, normal(ROWS, 6), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 6), labels(ROWS))
 
 
 def tied() -> nn.Module:
@@ -250,7 +254,7 @@ def layer_of_two_names() -> nn.Module:
 def test_tied_weights_of_two_layers() -> None:
     net, x, y = built(tied), normal(ROWS, 6), labels(ROWS)
     assert net[2].weight is net[0].weight  # type: ignore[index]
-    agrees(net, F.cross_entropy, x, y)
+    assert_agrees(net, F.cross_entropy, x, y)
     untied = deepcopy(net)
     untied[2].weight = nn.Parameter(net[0].weight.detach().clone())  # type: ignore[index]
     apart = per_sample_gradient_norms(untied, F.cross_entropy, x, y)
@@ -260,7 +264,7 @@ def test_tied_weights_of_two_layers() -> None:
 def test_a_layer_of_two_names() -> None:
     net, x, y = built(layer_of_two_names), normal(ROWS, 6), labels(ROWS)
     for _ in range(2):
-        agrees(net, F.cross_entropy, x, y)
+        assert_agrees(net, F.cross_entropy, x, y)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +275,7 @@ def test_frozen_parameters_do_not_count(frozen: list[str]) -> None:
     everything = per_sample_gradient_norms(net, F.cross_entropy, x, y)
     for name in frozen:
         net.get_parameter(name).requires_grad_(False)
-    agrees(net, F.cross_entropy, x, y)
+    assert_agrees(net, F.cross_entropy, x, y)
     assert (per_sample_gradient_norms(net, F.cross_entropy, x, y) < everything).all()
     assert [name for name, p in net.named_parameters() if not p.requires_grad] == frozen
 
@@ -283,14 +287,14 @@ def test_linear_layers_on_sequences(steps: int, width: int, per_step: bool) -> N
     net = built(lambda: nn.Sequential(*layers, *([] if per_step else [MeanOverTime()])))
     x = normal(ROWS, steps, width)
     if per_step:
-        agrees(net, lambda o, t: F.cross_entropy(o.transpose(1, 2), t), x, labels(ROWS, steps))
+        assert_agrees(net, lambda o, t: F.cross_entropy(o.transpose(1, 2), t), x, labels(ROWS, steps))
     else:
-        agrees(net, F.cross_entropy, x, labels(ROWS))
+        assert_agrees(net, F.cross_entropy, x, labels(ROWS))
 
 
 def test_linear_layers_on_grids() -> None:
     net = built(lambda: nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)))
-    agrees(net, mean_squares, normal(ROWS, 2, 4, 3), normal(ROWS, 2, 4, 2, seed=1))
+    assert_agrees(net, mean_squares, normal(ROWS, 2, 4, 3), normal(ROWS, 2, 4, 2, seed=1))
 
 
 images: dict[str, Callable[[], list[nn.Module]]] = {
@@ -326,7 +330,7 @@ images: dict[str, Callable[[], list[nn.Module]]] = {
 @pytest.mark.parametrize("name", images)
 def test_nets_of_images(name: str) -> None:
     net = built(lambda: nn.Sequential(*images[name](), nn.Tanh(), *head(6)))
-    agrees(net, F.cross_entropy, normal(ROWS, 2, 7, 8), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 2, 7, 8), labels(ROWS))
 
 
 def test_a_batch_norm_at_rest_between_convolutions() -> None:
@@ -335,7 +339,7 @@ def test_a_batch_norm_at_rest_between_convolutions() -> None:
     net[1].running_mean.normal_()  # type: ignore[index, union-attr, operator]
     net[1].running_var.uniform_(0.5, 2)  # type: ignore[index, union-attr, operator]
     before = deepcopy(net.state_dict())
-    agrees(net, F.cross_entropy, normal(ROWS, 2, 7, 8), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 2, 7, 8), labels(ROWS))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
@@ -346,7 +350,7 @@ def test_one_dimensional_convolutions(options: dict[str, Any]) -> None:
             nn.Conv1d(2, 4, 3, **options), nn.Tanh(), nn.AdaptiveAvgPool1d(2), nn.Flatten(), nn.Linear(8, CLASSES)
         )
     )
-    agrees(net, F.cross_entropy, normal(ROWS, 2, 11), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 2, 11), labels(ROWS))
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"groups": 2, "bias": False}])
@@ -356,7 +360,7 @@ def test_three_dimensional_convolutions(options: dict[str, Any]) -> None:
             nn.Conv3d(2, 4, 2, **options), nn.Tanh(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, CLASSES)
         )
     )
-    agrees(net, F.cross_entropy, normal(ROWS, 2, 4, 3, 5), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 2, 4, 3, 5), labels(ROWS))
 
 
 class Block(nn.Module):
@@ -380,7 +384,7 @@ def test_a_residual_net_with_inplace_layers() -> None:
             nn.Conv2d(2, 8, 3, stride=2), nn.GroupNorm(4, 8), nn.ReLU(inplace=True), Block(8), Block(8), *head(8)
         )
     )
-    agrees(net, F.cross_entropy, normal(ROWS, 2, 9, 9), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 2, 9, 9), labels(ROWS))
 
 
 @pytest.mark.parametrize("padding_idx", [None, 0])
@@ -391,12 +395,12 @@ def test_embeddings_with_repeated_tokens(padding_idx: int | None) -> None:
     x = labels(ROWS, 9, classes=5)
     x[0] = 3
     x[1] = 0
-    agrees(net, F.cross_entropy, x, labels(ROWS))
+    assert_agrees(net, F.cross_entropy, x, labels(ROWS))
 
 
 def test_embeddings_of_one_token() -> None:
     net = built(lambda: nn.Sequential(nn.Embedding(5, 6), nn.Linear(6, CLASSES)))
-    agrees(net, F.cross_entropy, labels(ROWS, classes=5), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, labels(ROWS, classes=5), labels(ROWS))
 
 
 def per_token(output: Tensor, target: Tensor) -> Tensor:
@@ -413,7 +417,7 @@ def test_a_tied_embedding_and_output_layer(by_hand: bool) -> None:
         net[3].weight = embed.weight
         return net
 
-    agrees(built(make), per_token, labels(ROWS, 4, classes=7), labels(ROWS, 4, classes=7, seed=2))
+    assert_agrees(built(make), per_token, labels(ROWS, 4, classes=7), labels(ROWS, 4, classes=7, seed=2))
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -425,7 +429,7 @@ def test_a_transformer_block(norm_first: bool) -> None:
             nn.Linear(8, CLASSES),
         )
     )
-    agrees(net, F.cross_entropy, normal(ROWS, 6, 8), labels(ROWS), by_func=False)
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 6, 8), labels(ROWS), by_func=False)
 
 
 @pytest.mark.parametrize("steps", [3, ROWS])
@@ -446,7 +450,7 @@ def test_learned_positions(kind: str, steps: int) -> None:
         table = nn.Parameter(torch.randn(1, steps, 6)) if kind == "parameter" else nn.Embedding(steps + 2, 6)
         return Net(forward, table=table, embed=nn.Linear(3, 6), out=nn.Linear(6, CLASSES))
 
-    agrees(built(make), F.cross_entropy, normal(ROWS, steps, 3), labels(ROWS))
+    assert_agrees(built(make), F.cross_entropy, normal(ROWS, steps, 3), labels(ROWS))
 
 
 def flattened(s: Any, x: Tensor) -> Tensor:
@@ -466,7 +470,7 @@ def swapped_with_scale(s: Any, x: Tensor) -> Tensor:
 def test_nets_that_move_the_batch_dimension(forward: Callable[[Any, Tensor], Tensor], steps: int) -> None:
     """A layer's first dimension need not be the batch, even where it has its size."""
     net = built(lambda: Net(forward, a=nn.Linear(3, 6), norm=nn.LayerNorm(6), out=nn.Linear(6, CLASSES)))
-    agrees(net, F.cross_entropy, normal(ROWS, steps, 3), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, steps, 3), labels(ROWS))
 
 
 @pytest.mark.parametrize("steps", [3, ROWS])
@@ -478,7 +482,7 @@ def test_a_transformer_block_with_the_steps_first(steps: int) -> None:
             out=nn.Linear(8, CLASSES),
         )
     )
-    agrees(net, F.cross_entropy, normal(ROWS, steps, 8), labels(ROWS), by_func=False)
+    assert_agrees(net, F.cross_entropy, normal(ROWS, steps, 8), labels(ROWS), by_func=False)
 
 
 # --- mixed precision ---
@@ -517,7 +521,7 @@ def test_batch_norm_in_training_is_refused_by_name() -> None:
         per_sample_gradient_norms(net, F.cross_entropy, normal(ROWS, 6), labels(ROWS))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert hooks_of(net) == []
-    agrees(net.eval(), F.cross_entropy, normal(ROWS, 6), labels(ROWS))
+    assert_agrees(net.eval(), F.cross_entropy, normal(ROWS, 6), labels(ROWS))
 
 
 # --- dropout ---
@@ -543,7 +547,7 @@ def test_dropout_of_the_forward_pass_that_was_made() -> None:
     torch.manual_seed(8)
     other = per_sample_gradient_norms(net, F.cross_entropy, x, y).detach()
     assert not torch.allclose(norms, other, rtol=1e-3)
-    agrees(net.eval(), F.cross_entropy, x, y)
+    assert_agrees(net.eval(), F.cross_entropy, x, y)
 
 
 # --- what stays as it was ---
@@ -626,7 +630,7 @@ def test_no_trace_after_an_error_either() -> None:
     assert net.training
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
     assert torch.equal(torch.get_rng_state(), state)
-    agrees(net, F.cross_entropy, x, y)
+    assert_agrees(net, F.cross_entropy, x, y)
 
 
 def test_training_goes_on_undisturbed() -> None:
@@ -693,7 +697,7 @@ def test_a_net_is_converted_in_place() -> None:
     assert all(p.dtype == torch.float64 for p in net.parameters())
     x, y = normal(ROWS, 2, 6, 6), labels(ROWS)
     torch.testing.assert_close(net(x), torch.cat([net(x[i : i + 1]) for i in range(ROWS)]))
-    agrees(net, F.cross_entropy, x, y)
+    assert_agrees(net, F.cross_entropy, x, y)
 
 
 def test_a_shared_batch_norm_stays_shared() -> None:
@@ -705,7 +709,7 @@ def test_a_shared_batch_norm_stays_shared() -> None:
     assert isinstance(net[1], nn.GroupNorm)
     assert net[3][0] is net[1]  # type: ignore[index]
     assert sum(p.numel() for p in net.parameters()) == before
-    agrees(net, F.cross_entropy, normal(ROWS, 2, 7, 7), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 2, 7, 7), labels(ROWS))
 
 
 def test_conversion_keeps_the_mode() -> None:
@@ -738,7 +742,7 @@ class Recurrent(nn.Module):
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_recurrent_layers(kind: str, state: bool) -> None:
     net = built(lambda: Recurrent(kind, state=state))
-    agrees(net, F.cross_entropy, normal(ROWS, 4, 3), labels(ROWS), by_func=False)
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 4, 3), labels(ROWS), by_func=False)
 
 
 def outside(s: Any, x: Tensor) -> Tensor:
@@ -787,7 +791,7 @@ def test_what_works_in_place_costs_no_pass_of_its_own(caplog: pytest.LogCaptureF
     """As in torchvision's networks in evaluation mode."""
     net = built(lambda: nn.Sequential(nn.Conv2d(3, 6, 3, padding="same"), nn.ReLU(inplace=True), nn.BatchNorm2d(6),
                                       nn.ReLU(inplace=True), *head(6)).eval())  # fmt: skip
-    agrees(net, F.cross_entropy, normal(ROWS, 3, 8, 8), labels(ROWS))
+    assert_agrees(net, F.cross_entropy, normal(ROWS, 3, 8, 8), labels(ROWS))
     assert not caplog.records
 
 
