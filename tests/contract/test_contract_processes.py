@@ -57,11 +57,13 @@ def test_two_processes(method: str, tmp_path: Path) -> None:
     # number of them makes the ranks repeat one; until then the algorithm is the same.
     everything = list(range(len(one["given"][0])))
     alike = next((epoch for epoch, given in one["given"].items() if given != everything), EPOCHS)
-    for name in ("train/loss", "val/acc", "test/acc"):
+    for name in one["history"].keys() & {"train/loss", "val/acc", "test/acc", "val/r2", "test/r2"}:
         expected = one["history"][name][:alike]
         assert ranks[0]["history"][name][:alike] == pytest.approx(expected, rel=1e-3, abs=0.01)
     if alike == EPOCHS:
-        torch.testing.assert_close(ranks[0]["weights"], one["weights"], rtol=1e-3, atol=1e-4)
+        # By lengths, because a unit that is about to rest may do so in one of the two only.
+        for name, weight in one["weights"].items():
+            assert (ranks[0]["weights"][name] - weight).norm() <= 5e-3 * weight.norm() + 1e-4, name
     else:
         chosen, alone = (set(run["given"][alike]) for run in (ranks[0], one))
         assert len(chosen ^ alone) <= 0.04 * len(alone)
