@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from rows import group, markdown, mean_std, provenance, read, replace_section
 
 REGRESSION = ("mse", "norm_clip", "huber", "min_sgd", "individual_clip", "prl_g", "prl_l", "co_prl_l")
+CLASSES = ("ce", "norm_clip", "min_sgd", "individual_clip", "spl", "prl_l", "prl_g", "co_teaching", "co_prl_l")
 CORRUPTIONS = ("linadv", "signflip", "uninoise", "pairflip", "mixture")
 Row = dict[str, Any]
 
@@ -54,7 +55,8 @@ def classification(rows: list[Row]) -> str:
         numbers = [mean_std([run["test_accuracy"][n] for run in runs]) for n in ("last_10", "last", "best_val")]
         precision = mean_std([run["selection_precision"] for run in runs])
         body.append([f"{kind} {rate}", f"`{name}`", str(len(runs)), *numbers, precision])
-    return markdown([*header, "right labels among the kept"], sorted(body, key=lambda line: line[0]))
+    body.sort(key=lambda line: (line[0], CLASSES.index(line[1].strip("`"))))
+    return markdown([*header, "right labels among the kept"], body)
 
 
 if __name__ == "__main__":
