@@ -1,6 +1,7 @@
 """What an epoch of robust training costs beside plain training of the same network on the same batches.
 
 usage: python experiments/benchmarks/training.py [--net resnet32_cifar] [--steps 10] [--rounds 7] [--precision 32-true]
+       [--only "GroupNorm,PRL(G)"]
 The baseline is a plain LightningModule that calls F.cross_entropy, without any callback of this library.
 """
 
@@ -132,11 +133,12 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, net="resnet32_cifar", batch=128, steps=10, rounds=7, precision="32-true")
+    options = arguments(__doc__, net="resnet32_cifar", batch=128, steps=10, rounds=7, precision="32-true", only="")
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     factory = getattr(backbones, options.net)
-    times = interleaved(
-        alternatives(lambda: factory((3, 32, 32), 10), options.batch, options.steps, options.precision), options.rounds
-    )
-    report(f"{options.net}, batch {options.batch}, {options.steps} steps, {options.precision}", times, "CE")
+    everything = alternatives(lambda: factory((3, 32, 32), 10), options.batch, options.steps, options.precision)
+    wanted = options.only.split(",")
+    chosen = {name: run for name, run in everything.items() if any(part in name for part in wanted)}
+    title = f"{options.net}, batch {options.batch}, {options.steps} steps, {options.precision}"
+    report(title, interleaved(chosen, options.rounds), next(iter(chosen)))

@@ -54,7 +54,10 @@ class AnyLayer(Grads):
 
     def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
         args, kwargs = self.call
-        grads = {place: grad * weights.view(-1, *(1,) * (grad.ndim - 1)) for place, grad in self.grads.items()}
+        grads = {}
+        for place, grad in self.grads.items():
+            factors = weights.view(-1, *(1,) * (grad.ndim - 1))
+            grads[place] = torch.where(factors != 0, grad * factors, torch.zeros_like(grad))  # also of NaN
         with torch.enable_grad():
             found = self._vjp(args, kwargs, grads)
         return {name: found[name] for name in names}
