@@ -16,6 +16,7 @@ from noisylabels_pl.data.augment import crop_and_flip
 from noisylabels_pl.data.batch import Batch, indexed
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
+from noisylabels_pl.data.resident import Resident, Rows, fits
 from noisylabels_pl.data.sampler import SelectionSampler
 
 
@@ -34,6 +35,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         crop_padding: in training, crop at random after padding so many pixels; 0 for no cropping.
         flip: in training, mirror half of the images.
         num_workers: of the loaders. Batches are cut from memory, so 0 is fastest for all but huge sets.
+        resident: hold the dataset on the device that trains, and cut batches out of it there: ``True``, ``False``, or
+            ``"auto"``, if it takes at most a quarter of what is free and there are no workers. Results are the same.
         seed: of split, order and augmentation.
 
     Attributes:
@@ -54,6 +57,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         crop_padding: int = 0,
         flip: bool = False,
         num_workers: int = 0,
+        resident: bool | str = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -67,6 +71,13 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             raise ValueError(f"data.train_size must be at least 1, got {train_size}")
         if crop_padding < 0:
             raise ValueError(f"data.crop_padding must not be negative, got {crop_padding}")
+        if resident not in (True, False, "auto"):
+            raise ValueError(f"data.resident must be true, false or auto, got {resident!r}")
+        if resident is True and num_workers:
+            raise ValueError(
+                f"data.resident=true leaves nothing to do for data.num_workers={num_workers}; set it to 0, or "
+                "data.resident=auto"
+            )
         self.label_noise = noise or LabelNoise()
         self.batch_size = batch_size
         self.val_fraction = val_fraction
@@ -74,8 +85,11 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self.crop_padding = crop_padding
         self.flip = flip
         self.num_workers = num_workers
+        self.resident = resident
         self.seed = seed
-        self._train_loader: DataLoader[Any] | None = None
+        self._train_loader: tuple[L.Trainer | None, DataLoader[Any]] | None = None
+        self._residents: dict[tuple[str, torch.device], Resident | None] = {}
+        self._moments: tuple[Tensor, Tensor] | None = None
         self._draws: tuple[int, Tensor, Tensor] | None = None
         self._is_set_up = False
 
@@ -124,14 +138,14 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         return tuple(self.arrays.x_train.shape[1:])
 
     def train_dataloader(self) -> DataLoader[Any]:
-        # Always the same object: its sampler holds the selection of the coming epoch.
-        if self._train_loader is None:
-            dataset = _Rows(self._x_train, self.labels.observed, self.train_indices)
+        # In a fit always the same object: its sampler holds the selection of the coming epoch.
+        if self._train_loader is None or self._train_loader[0] is not self.trainer:
+            dataset = self._rows("train", self._x_train, self.labels.observed, self.train_indices)
             loader = DataLoader(
                 dataset, self._batch_size_per_device(), shuffle=True, num_workers=self.num_workers, collate_fn=_identity
             )
-            self._train_loader = indexed(loader, seed=self.seed)
-        return self._train_loader
+            self._train_loader = self.trainer, indexed(loader, seed=self.seed)
+        return self._train_loader[1]
 
     def val_dataloader(self) -> dict[str, DataLoader[Any]]:
         """The noisy validation split as ``val``, if there is one, and the clean test set as ``test``."""
@@ -139,45 +153,58 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if not len(self.val_indices):
             return {"test": test}
         return {
-            "val": self._evaluation_loader(self._x_train, self.labels.observed, self.val_indices),
+            "val": self._evaluation_loader("train", self._x_train, self.labels.observed, self.val_indices),
             "test": test,
         }
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return self._evaluation_loader(self.arrays.x_test, self.arrays.y_test)
+        rows = torch.arange(len(self.arrays.y_test))
+        return self._evaluation_loader("test", self.arrays.x_test, self.arrays.y_test, rows)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, Batch):
             self._prepare(batch)
             return batch
         x, y = batch
+        if isinstance(x, Rows):
+            x, y = x.of.take(x.rows)
         return self._normalise(x), self._match(y)
 
     def _prepare(self, batch: Batch) -> None:
-        trainer = self.trainer
-        if trainer is not None and trainer.training and trainer.lightning_module.training:
-            batch.x = self._augment(batch.x, batch.index, trainer.current_epoch)
+        draws = self._draws_of(batch.index)
+        if isinstance(batch.x, Rows):
+            batch.x, batch.y = batch.x.of.take(batch.x.rows, *draws)
+        elif draws:
+            batch.x = crop_and_flip(batch.x, *draws, padding=self.crop_padding)
         batch.x, batch.y = self._normalise(batch.x), self._match(batch.y)
         if batch.partner is not None:
             self._prepare(batch.partner)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return self._match((x.float() - self.arrays.mean.to(x.device)) / self.arrays.std.to(x.device))
+        if self._moments is None or self._moments[0].device != x.device:
+            self._moments = self.arrays.mean.to(x.device), self.arrays.std.to(x.device)
+        mean, std = self._moments
+        return self._match((x.float() - mean).div_(std))
 
     def _match(self, values: Tensor) -> Tensor:
         """Real numbers in the module's precision, which may be 64-true or bf16-true."""
         module = None if self.trainer is None else self.trainer.lightning_module
         return values if module is None or not values.is_floating_point() else values.to(module.dtype)
 
-    def _augment(self, x: Tensor, index: Tensor, epoch: int) -> Tensor:
-        if not self.crop_padding and not self.flip:
-            return x
-        if self._draws is None or self._draws[0] != epoch:
+    def _draws_of(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Offsets of the crops and flips of some training samples in this epoch; nothing if they stay as they are."""
+        trainer = self.trainer
+        if not (self.crop_padding or self.flip) or trainer is None:
+            return ()
+        if not (trainer.training and trainer.lightning_module.training):
+            return ()
+        epoch = trainer.current_epoch
+        if self._draws is None or self._draws[0] != epoch or self._draws[1].device != index.device:
             rng = np.random.default_rng([self.seed, 1, epoch])
             offsets = rng.integers(0, 2 * self.crop_padding + 1, size=(len(self.train_indices), 2))
             flips = rng.random(len(self.train_indices)) < 0.5 * self.flip
-            self._draws = epoch, torch.from_numpy(offsets).to(x.device), torch.from_numpy(flips).to(x.device)
-        return crop_and_flip(x, self._draws[1][index], self._draws[2][index], padding=self.crop_padding)
+            self._draws = epoch, torch.from_numpy(offsets).to(index.device), torch.from_numpy(flips).to(index.device)
+        return self._draws[1][index], self._draws[2][index]
 
     def _batch_size_per_device(self) -> int:
         devices = 1 if self.trainer is None else self.trainer.world_size
@@ -188,26 +215,39 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             )
         return self.batch_size // devices
 
-    def _evaluation_loader(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> DataLoader[Any]:
-        dataset = _Rows(x, y, torch.arange(len(y)) if rows is None else rows)
+    def _evaluation_loader(self, name: str, x: Tensor, y: Tensor, rows: Tensor) -> DataLoader[Any]:
+        dataset = self._rows(name, x, y, rows)
         sampler = SelectionSampler(dataset, shuffle=False, pad=False)
         return DataLoader(dataset, batch_size=512, sampler=sampler, num_workers=self.num_workers, collate_fn=_identity)
 
+    def _rows(self, name: str, x: Tensor, y: Tensor, rows: Tensor) -> _Rows:
+        """Some rows of the training or the test arrays, on the device that trains if they are to lie there."""
+        if self.resident is False or self.num_workers or self.trainer is None:
+            return _Rows(x, y, rows)
+        device = self.trainer.strategy.root_device
+        if (name, device) not in self._residents:
+            padding = self.crop_padding if name == "train" and (self.crop_padding or self.flip) else None
+            size = Resident.size(x, y, padding)
+            wanted = self.resident is True or fits(size, device)
+            self._residents[name, device] = Resident(x, y, device, padding) if wanted else None
+        return _Rows(x, y, rows, self._residents[name, device])
+
 
 class _Rows(Dataset[Any]):
-    """Some rows of arrays, cut out a batch at a time."""
+    """Some rows of arrays, cut out a batch at a time, or only named where the arrays lie on the device."""
 
-    def __init__(self, x: Tensor, y: Tensor, rows: Tensor) -> None:
+    def __init__(self, x: Tensor, y: Tensor, rows: Tensor, resident: Resident | None = None) -> None:
         self.x = x
         self.y = y
         self.rows = rows
+        self.resident = resident
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, indices: list[int]) -> tuple[Any, Any]:
         rows = self.rows[indices]
-        return self.x[rows], self.y[rows]
+        return (self.x[rows], self.y[rows]) if self.resident is None else (Rows(self.resident, rows), None)
 
 
 def _identity(batch: Any) -> Any:

@@ -20,6 +20,7 @@ from noisylabels_pl.functional.corruption import TARGET_CORRUPTIONS, corrupt_tar
 from noisylabels_pl.functional.gradients import logit_gradient, loss_layer_gradient_norm
 from noisylabels_pl.functional.group_norm import batchnorm_to_groupnorm
 from noisylabels_pl.functional.losses import generalized_cross_entropy
+from noisylabels_pl.functional.memory import free_memory
 from noisylabels_pl.functional.mixup import mix
 from noisylabels_pl.functional.noise import check_transition_matrix, corrupt, empirical_transition, transition_matrix
 from noisylabels_pl.functional.per_sample import GradientNorms, per_sample_gradient_norms
@@ -52,6 +53,7 @@ __all__ = [
     "facility_location",
     "forget_rate_at",
     "forward_correction",
+    "free_memory",
     "generalized_cross_entropy",
     "inverse_transition",
     "keep_smallest",

@@ -1,0 +1,164 @@
+"""Datasets on the device against the same datasets behind a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+from torchvision.transforms.v2 import functional as tv
+
+from noisylabels_pl import CoPRL, Crust
+from noisylabels_pl.data import Batch, Diabetes, Digits, NoisyDataModule, resident
+from noisylabels_pl.data.augment import Pixels
+from noisylabels_pl.data.resident import Rows
+from noisylabels_pl.functional import free_memory, memory
+
+Make = Callable[..., Any]
+
+
+class Recorder(L.Callback):
+    """Every batch of training and validation that the module sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.seen += [batch.x, batch.y, batch.index]
+        if batch.partner is not None:
+            self.seen += [batch.partner.x, batch.partner.y]
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.seen += [*batch]
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"crop_padding": 1, "flip": True}, {"flip": True}], ids=str)
+def test_the_same_batches_and_weights(
+    digits: Make, classifier: Make, make_trainer: Make, augmentation: dict[str, Any]
+) -> None:
+    """With a selection, partners, a scoring pass, and loaders that are asked for again."""
+    runs = []
+    for where in (True, False, "auto"):
+        data, module, recorder = digits(resident=where, **augmentation), classifier(), Recorder()
+        trainer = make_trainer(Crust(fraction=0.4, warmup_epochs=1), recorder, max_epochs=3)
+        trainer.fit(module, datamodule=data)
+        on_device = [value is not None for value in data._residents.values()]
+        assert on_device == ([] if where is False else [True, True])  # training and test arrays
+        runs.append((recorder.seen, parameters_to_vector(module.parameters())))
+    for seen, weights in runs[1:]:
+        assert torch.equal(weights, runs[0][1])
+        assert len(seen) == len(runs[0][0]) > 30
+        for one, other in zip(seen, runs[0][0], strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+
+
+def test_twins_and_regression(make_trainer: Make) -> None:
+    weights = []
+    for where in (True, False):
+        torch.manual_seed(0)
+        data = Diabetes(resident=where)
+        data.setup()
+        pair = CoPRL(lambda: torch.nn.Linear(10, 1), 1, torch.optim.Adam, forget_rate=0.2, task="regression")
+        make_trainer(max_epochs=2).fit(pair, datamodule=data)
+        weights.append(parameters_to_vector(pair.parameters()))
+    assert torch.equal(*weights)
+
+
+def test_a_second_trainer_gets_a_loader_of_its_own(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    data = digits(resident=True)
+    bare = data.train_dataloader()
+    assert next(iter(bare)).x.dtype == torch.uint8  # without a trainer there is no device
+    assert bare is data.train_dataloader()
+    for _ in range(2):
+        make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
+        batch = next(iter(data.train_dataloader()))
+        assert isinstance(batch.x, Rows)
+        assert bare is not data.train_dataloader()
+
+
+def test_only_positions_travel(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    data = digits(resident=True)
+    make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
+    batch = next(iter(data.train_dataloader()))
+    moved = batch.to("meta")
+    assert moved.x.of is batch.x.of
+    assert moved.x.rows.device.type == moved.index.device.type == "meta"
+
+
+@pytest.mark.parametrize(("free", "fits"), [(None, False), (0, False), (60_000, False), (10**9, True)])
+def test_auto_takes_what_fits(
+    digits: Make, classifier: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch, free: int | None, fits: bool
+) -> None:
+    monkeypatch.setattr(resident, "free_memory", lambda device: free)
+    data: NoisyDataModule = digits(resident="auto")
+    make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
+    assert [value is not None for value in data._residents.values()] == [fits, fits]
+
+
+def test_workers_are_kept_where_they_are_asked_for(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    data = digits(num_workers=1, resident="auto")
+    make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
+    assert not data._residents
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match=r"data\.resident must be true, false or auto, got 'yes'"):
+        Digits(resident="yes")
+    with pytest.raises(ValueError, match=r"data\.resident=true leaves nothing to do for data\.num_workers=2"):
+        Digits(resident=True, num_workers=2)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.int16])
+def test_pixels_against_torchvision(channels: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randint(1, 255, (9, channels, 7, 6), generator=generator).to(dtype)
+    rows = torch.tensor([3, 3, 0, 8, 5])
+    offsets = torch.tensor([[0, 0], [4, 4], [2, 2], [1, 3], [3, 0]])
+    flips = torch.tensor([True, False, False, True, False])
+    pixels = Pixels(x, 2)
+    assert (
+        pixels.stored.numel() * pixels.stored.element_size()
+        == x.element_size() * torch.Size(Pixels.shape(x, 2)).numel()
+    )
+    padded = tv.pad(x, [2, 2])
+    expected = [tv.crop(padded[row], *offset, 7, 6) for row, offset in zip(rows, offsets.tolist(), strict=True)]
+    expected = [tv.horizontal_flip(image) if flip else image for image, flip in zip(expected, flips, strict=True)]
+    got = pixels.take(rows, offsets, flips)
+    assert got.dtype == dtype
+    assert torch.equal(got, torch.stack(expected))
+    assert torch.equal(pixels.take(rows), x[rows])
+
+
+def test_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)  # no container
+    free = free_memory(cpu)
+    if free is None:
+        pytest.skip("this system does not say")
+    assert free > 2**20
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert free_memory(cpu) == 4000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(cpu) > 2**20  # type: ignore[operator]
+    assert free_memory(torch.device("meta")) is None
+
+
+@pytest.mark.gpu
+def test_on_cuda_the_data_lies_there(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    data = digits(resident=True, crop_padding=1, flip=True)
+    make_trainer(Crust(warmup_epochs=0), max_epochs=2, accelerator="gpu", devices=1).fit(classifier(), datamodule=data)
+    (held, _) = data._residents.values()
+    assert held.y.is_cuda
+    assert held.x.stored.is_cuda
