@@ -120,7 +120,10 @@ def share_of_a_step(n: int, batch: int, rounds: int, name: str) -> None:
     def step() -> None:
         F.cross_entropy(net(x), y).backward()
 
-    alternatives = {"forward and backward": step, "crop, flip, normalise": lambda: data.on_after_batch_transfer(next(batches), 0)}
+    alternatives = {
+        "forward and backward": step,
+        "crop, flip, normalise": lambda: data.on_after_batch_transfer(next(batches), 0),
+    }
     print()
     report(f"A step of {name}, batch {batch}", interleaved(alternatives, rounds), "forward and backward")
 

@@ -164,9 +164,16 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
             f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
         )
     task, outputs = task_of(datamodule), datamodule.arrays.num_classes
+    if config.compile:
+        backend = "inductor" if config.compile is True else config.compile
+        check_choice("compile", backend, torch.compiler.list_backends(exclude_tags=()))
 
     def make_net() -> nn.Module:
         net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=outputs)
+        if config.channels_last:
+            net.to(memory_format=torch.channels_last)
+        if config.compile:
+            net.compile(backend=backend)
         return net
 
     parts: dict[str, Any] = {

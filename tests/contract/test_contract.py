@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from noisylabels_pl import indexed
@@ -26,11 +27,13 @@ from tests.helpers import Recorder, WithCriterion, foreign_loader, options
 
 from .methods import (
     EPOCHS,
+    NEEDED,
     SAMPLES,
     as_callbacks,
     assert_same,
     composed_method,
     make,
+    mechanism,
     one_of_each_mechanism,
     run,
     state,
@@ -285,6 +288,44 @@ def test_a_compiled_module_trains_the_same(method: str, digits: Make, make_train
         assert_same(*runs)
 
 
+class Compiled(L.Callback):
+    """How many graphs torch.compile has made, by epoch."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        torch.compiler.reset()
+        counters.clear()
+        self.graphs: list[int] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.graphs.append(counters["stats"]["unique_graphs"])
+
+    def assert_once(self) -> None:
+        """Not in each of the last 20 steps."""
+        assert self.graphs[-1] > 0
+        assert self.graphs[-4:] == [self.graphs[-1]] * 4
+
+
+@every_method
+def test_a_compiled_module_is_compiled_once(method: str, digits: Make, make_trainer: Make) -> None:
+    class Plain(WithCriterion):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            x, y = batch
+            return self.criterion(self(x), y)
+
+    compiled = Compiled()
+    callbacks = [*as_callbacks(method), compiled]
+    fit_foreign(
+        method,
+        digits,
+        make_trainer,
+        module=Plain,
+        callbacks=callbacks,
+        max_epochs=9,
+        wrap=lambda module: torch.compile(module, backend="eager"),
+    )
+    compiled.assert_once()
+
+
 @every_method
 def test_evaluation_is_not_touched(method: str, digits: Make, make_trainer: Make) -> None:
     class Evaluates(WithCriterion):
@@ -348,3 +389,18 @@ def test_schedulers_of_a_foreign_module(method: str, interval: str, digits: Make
     _, _, trainer = fit_foreign(method, digits, make_trainer, module=Scheduled)
     expected = 7 if interval == "epoch" else trainer.global_step
     assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == expected
+
+
+@every_method
+def test_half_precision_channels_last_and_compiled(method: str, tmp_path: Path) -> None:
+    """The options for speed, together."""
+    compiled = Compiled()
+    options = ("channels_last=true", "compile=eager", "trainer.precision=bf16-mixed")
+    net = () if method in NEEDED and "data=diabetes" in NEEDED[method] else ("net=small_cnn",)
+    without_batchnorm = ("method.convert_batchnorm=true",) if "norms" in mechanism(make(method)) else ()
+    experiment = run(method, tmp_path, *options, *net, *without_batchnorm, callbacks=[compiled])
+    assert torch.tensor(experiment.history.column("train/loss")).isfinite().all()
+    weights = [parameter for parameter in experiment.module.parameters() if parameter.ndim == 4]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    assert len(weights) > 0 or not net
+    compiled.assert_once()
