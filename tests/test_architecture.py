@@ -99,3 +99,12 @@ def test_public_names() -> None:
         assert getattr(noisylabels_pl, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = noisylabels_pl.nonsense
+
+
+def test_selecting_leaves_torch_its_number_of_threads() -> None:
+    """Or a run that selects would round differently from then on, and a resumed one from its first step."""
+    printed = run(
+        "import torch; from noisylabels_pl.functional import centrality; torch.set_num_threads(1);"
+        "centrality(torch.rand(200, 2), 9); print(torch.get_num_threads())"
+    )
+    assert printed.strip() == "1"

@@ -69,8 +69,9 @@ def set_up(n: int, batch: int, resident: bool) -> Images:
     data.setup()
     module = SimpleNamespace(training=True, dtype=torch.float32)
     strategy = SimpleNamespace(root_device=device())
+    running: dict[str, Any] = {"training": True, "current_epoch": 0, "world_size": 1}
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        training=True, lightning_module=module, strategy=strategy, current_epoch=0, world_size=1
+        lightning_module=module, strategy=strategy, state=SimpleNamespace(stage="train"), **running
     )
     return data
 

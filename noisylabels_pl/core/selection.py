@@ -32,6 +32,7 @@ class SelectionCallback(CriterionCallback):
         scoring_loader: an :func:`~noisylabels_pl.indexed` loader over the same samples in the same order, for a dataset
             whose own transforms augment; the training loader's dataset if not given.
         train_mode: score with the network in training mode.
+        bf16_scoring: score under autocast to bfloat16, whatever the trainer's precision.
         criterion: see :class:`CriterionCallback`.
     """
 
@@ -41,6 +42,7 @@ class SelectionCallback(CriterionCallback):
         warmup_epochs: int,
         scoring_loader: DataLoader[Any] | None = None,
         train_mode: bool = False,
+        bf16_scoring: bool = False,
         criterion: str | None = None,
     ) -> None:
         super().__init__(criterion=criterion)
@@ -49,6 +51,7 @@ class SelectionCallback(CriterionCallback):
         self.warmup_epochs = warmup_epochs
         self.scoring_loader = scoring_loader
         self.train_mode = train_mode
+        self.bf16_scoring = bf16_scoring
         self.selection: Selection | None = None
         self._epoch = -1  # the epoch that the selection is for
         self._report: dict[str, float] = {}
@@ -148,7 +151,7 @@ class SelectionCallback(CriterionCallback):
             return
         start = time.perf_counter()
         loader = self.scoring_loader or training_loader(trainer)
-        scores = score(trainer, module, loader, train_mode=self.train_mode)
+        scores = score(trainer, module, loader, train_mode=self.train_mode, bf16=self.bf16_scoring)
         self._check_targets(scores.targets, training_loader(trainer))
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting

@@ -94,14 +94,8 @@ class TwinModule(Supervised, ABC):
         if not losses:
             raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")
         total = torch.stack([*losses.values()]).sum()
-        options: dict[str, Any] = {
-            "on_step": False,
-            "on_epoch": True,
-            "batch_size": len(batch.index),
-            "sync_dist": True,
-        }
-        self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, **options)
-        self.log("train/loss", total / len(losses), prog_bar=True, **options)
+        means = {f"train/loss_{name}": loss for name, loss in losses.items()} | {"train/loss": total / len(losses)}
+        self.log_means(means, len(batch.index))
         return total
 
     def configure_gradient_clipping(

@@ -12,7 +12,7 @@ from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.npz import NpzData, NpzRegression
 from noisylabels_pl.data.sampler import Selection, SelectionSampler
-from noisylabels_pl.data.scoring import Scores, score, training_loader
+from noisylabels_pl.data.scoring import Scores, score, scoring_pass, training_loader
 from noisylabels_pl.data.synthetic import SyntheticRegression
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "SyntheticRegression",
     "indexed",
     "score",
+    "scoring_pass",
     "training_loader",
 ]

@@ -139,12 +139,12 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         # In a fit always the same object: its sampler holds the selection of the coming epoch.
-        if self._train_loader is None or self._train_loader[0] is not self.trainer:
+        running = self._running()
+        if self._train_loader is None or self._train_loader[0] is not running:
+            size = self._batch_size_per_device()
             dataset = self._rows("train", self._x_train, self.labels.observed, self.train_indices)
-            loader = DataLoader(
-                dataset, self._batch_size_per_device(), shuffle=True, num_workers=self.num_workers, collate_fn=_identity
-            )
-            self._train_loader = self.trainer, indexed(loader, seed=self.seed)
+            loader = DataLoader(dataset, size, shuffle=True, num_workers=self.num_workers, collate_fn=_identity)
+            self._train_loader = running, indexed(loader, seed=self.seed)
         return self._train_loader[1]
 
     def val_dataloader(self) -> dict[str, DataLoader[Any]]:
@@ -220,11 +220,16 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         sampler = SelectionSampler(dataset, shuffle=False, pad=False)
         return DataLoader(dataset, batch_size=512, sampler=sampler, num_workers=self.num_workers, collate_fn=_identity)
 
+    def _running(self) -> L.Trainer | None:
+        """The trainer that fits or evaluates now; what else asks for a loader gets plain batches."""
+        return None if self.trainer is None or self.trainer.state.stage is None else self.trainer
+
     def _rows(self, name: str, x: Tensor, y: Tensor, rows: Tensor) -> _Rows:
         """Some rows of the training or the test arrays, on the device that trains if they are to lie there."""
-        if self.resident is False or self.num_workers or self.trainer is None:
+        trainer = self._running()
+        if self.resident is False or self.num_workers or trainer is None:
             return _Rows(x, y, rows)
-        device = self.trainer.strategy.root_device
+        device = trainer.strategy.root_device
         if (name, device) not in self._residents:
             padding = self.crop_padding if name == "train" and (self.crop_padding or self.flip) else None
             size = Resident.size(x, y, padding)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -43,6 +44,7 @@ def score(
     *,
     rows: Tensor | None = None,
     train_mode: bool = False,
+    bf16: bool = False,
 ) -> Scores:
     """Logits and observed labels of the samples of ``loader``'s dataset, in the dataset's order, on every rank.
 
@@ -56,6 +58,7 @@ def score(
         loader: an indexed loader; its sampler is not used.
         rows: positions of the samples to score; all if not given. The others' logits and labels are 0.
         train_mode: run the network as it is in training instead of in ``eval()`` mode.
+        bf16: run it under autocast to bfloat16, whatever the trainer's precision.
     """
     dataset = loader.dataset
     if not isinstance(dataset, IndexedDataset):
@@ -63,15 +66,16 @@ def score(
     sampler = SelectionSampler(dataset, shuffle=False, pad=False)
     sampler.selection = None if rows is None else Selection(rows)
     ordered = like(loader, dataset, sampler, drop_last=False)
-    modes = {submodule: submodule.training for submodule in module.modules()}
     device = trainer.strategy.root_device
     devices = [device] if device.type == "cuda" else []
     before = next((parameter.device for parameter in module.parameters()), device)
     module.to(device)  # after a fit it is on the CPU
     logits = targets = None
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), trainer.precision_plugin.forward_context():
-        if not train_mode:
-            module.eval()
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.no_grad(),
+        scoring_pass(trainer, module, train_mode=train_mode, bf16=bf16),
+    ):
         try:
             for batch in _with_progress(trainer, ordered):
                 batch = trainer.strategy.batch_to_device(batch)
@@ -90,12 +94,26 @@ def score(
                 logits[batch.index] = output.to(logits.dtype)
                 targets[batch.index] = batch.y
         finally:
-            for submodule, mode in modes.items():
-                submodule.training = mode
             module.to(before)
     scores = Scores(*(trainer.strategy.reduce(table, reduce_op="sum") for table in (logits, targets)))
     # Apple's GPUs have no float64, in which distances are summed.
     return Scores(scores.logits.cpu(), scores.targets.cpu()) if device.type == "mps" else scores
+
+
+@contextmanager
+def scoring_pass(trainer: L.Trainer, module: nn.Module, *, train_mode: bool, bf16: bool) -> Iterator[None]:
+    """The network in evaluation mode, unless ``train_mode``, and in the trainer's precision or autocast to bfloat16."""
+    device = trainer.strategy.root_device.type
+    half: AbstractContextManager[Any] = torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
+    modes = {} if train_mode else {submodule: submodule.training for submodule in module.modules()}
+    with trainer.precision_plugin.forward_context(), half:
+        if not train_mode:
+            module.eval()
+        try:
+            yield
+        finally:
+            for submodule, mode in modes.items():
+                submodule.training = mode
 
 
 def _with_progress(trainer: L.Trainer, loader: DataLoader[Any]) -> Iterable[Any]:

@@ -30,6 +30,7 @@ from noisylabels_pl.functional.selection import (
     robust_mean,
     selected_mean,
     selection_quality,
+    smallest,
 )
 from noisylabels_pl.functional.targets import elr_penalty, ema_targets, kl_penalty, sigmoid_rampup
 
@@ -69,5 +70,6 @@ __all__ = [
     "selected_mean",
     "selection_quality",
     "sigmoid_rampup",
+    "smallest",
     "transition_matrix",
 ]

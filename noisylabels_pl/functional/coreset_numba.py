@@ -44,11 +44,14 @@ def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
 
 def _prepare(x: Tensor) -> tuple[Array, Array, Array, float, Array]:
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(torch.get_num_threads(), most))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, most))
     if not _distance_pass.signatures:
         _log.info("numba: compiling or loading the kernels of coresets; compiling takes some seconds, once")
     order, blocks = _in_blocks(x.numpy())
     totals, largest, least = _distance_pass(blocks, len(x))
+    # When numba's threads start, they set OpenMP's number of threads for torch too, and with it how sums round.
+    torch.set_num_threads(threads)
     d0 = float(largest.max())
     check_largest(d0)
     return order, blocks, totals, d0, least

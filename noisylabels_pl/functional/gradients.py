@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from noisylabels_pl.functional.checks import check_choice
 
@@ -22,8 +21,10 @@ def logit_gradient(logits: Tensor, target: Tensor) -> Tensor:
     Returns:
         ``(B, C)``, at least float32.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits.softmax(1) - F.one_hot(target, logits.shape[1])
+    probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+    # F.one_hot would look at its values, for which a device has to be waited for.
+    target = target.unsqueeze(1)
+    return probs.scatter_add(1, target, -torch.ones_like(target, dtype=probs.dtype))
 
 
 def loss_layer_gradient_norm(output: Tensor, target: Tensor, loss: str = "ce") -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from noisylabels_pl.functional.checks import check_choice, check_share
 
 
-def keep_smallest(scores: Tensor, forget_rate: float) -> Tensor:
-    """Which samples of a batch to keep: all but the ``forget_rate`` share with the largest scores, at least one.
+def smallest(scores: Tensor, forget_rate: float) -> Tensor:
+    """The samples of a batch to keep: all but the ``forget_rate`` share with the largest scores, at least one.
 
     Of equal scores the earlier is kept; NaN counts as larger than everything.
 
@@ -20,7 +20,7 @@ def keep_smallest(scores: Tensor, forget_rate: float) -> Tensor:
         forget_rate: share to drop in ``[0, 1]``, rounded up to whole samples: ``floor((1 - forget_rate) * B)`` stay.
 
     Returns:
-        ``(B,)`` bool.
+        ``(k,)`` int64, ascending; nothing waits for the device, because ``k`` follows from the arguments.
 
     Raises:
         ValueError: ``forget_rate`` is out of range.
@@ -28,9 +28,13 @@ def keep_smallest(scores: Tensor, forget_rate: float) -> Tensor:
     check_share("forget_rate", forget_rate)
     # Rounding to 1e-9 keeps (1 - 0.9) * 10 from counting as 0.
     count = max(1, math.floor(round((1 - forget_rate) * len(scores), 9)))
+    return scores.detach().sort(stable=True).indices[:count].sort().values
+
+
+def keep_smallest(scores: Tensor, forget_rate: float) -> Tensor:
+    """:func:`smallest` as a mask, ``(B,)`` bool."""
     kept = torch.zeros_like(scores, dtype=torch.bool)
-    kept[scores.detach().sort(stable=True).indices[:count]] = True
-    return kept
+    return kept.index_fill_(0, smallest(scores, forget_rate), True)
 
 
 def forget_rate_at(epoch: int, forget_rate: float, *, ramp_epochs: int = 10, schedule: str = "paper") -> float:

@@ -40,6 +40,7 @@ class Crust(SelectionCallback):
         embedding: gradient of the loss with respect to the ``logits``, ``p - y``, or to the input of the linear
             ``head``, ``(p - y) W``.
         train_mode: score in training mode, augmented, instead of in evaluation mode.
+        bf16_scoring: score under autocast to bfloat16, whatever the trainer's precision.
         weights: ``uniform``, or ``cluster`` for cluster sizes (eq. 8) scaled to mean 1.
         partner: with which sample each one is mixed: one of its own ``cluster``, one of the whole training set with the
             ``same_label``, or ``none``. A sample that is its own partner trains unmixed.
@@ -64,6 +65,7 @@ class Crust(SelectionCallback):
         partition: str = "predicted",
         embedding: str = "logits",
         train_mode: bool = False,
+        bf16_scoring: bool = False,
         weights: str = "uniform",
         partner: str = "cluster",
         mixup_alpha: float = 1.0,
@@ -77,7 +79,11 @@ class Crust(SelectionCallback):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            warmup_epochs=warmup_epochs, scoring_loader=scoring_loader, train_mode=train_mode, criterion=criterion
+            warmup_epochs=warmup_epochs,
+            scoring_loader=scoring_loader,
+            train_mode=train_mode,
+            bf16_scoring=bf16_scoring,
+            criterion=criterion,
         )
         check_choice("selector", selector, SELECTORS)
         check_choice("partition", partition, ("predicted", "observed"))

@@ -29,7 +29,11 @@ class PRL(GradientCallback):
         schedule: of the ramp, see :func:`~noisylabels_pl.functional.forget_rate_at`.
         reforward: let the training step see the kept samples only, after a forward pass that scores all of them by the
             module's own criterion. Batch normalisation then takes its statistics from what is kept, and dropout draws
-            again. ``forward(x)`` must return what the criterion takes, and the loader must be ``indexed``.
+            again. ``forward(x)`` must return what the criterion takes, and the loader must be ``indexed``. ``"auto"``
+            does so in epochs that drop more than a third of the samples, where it is faster.
+        train_mode: run that scoring pass in training mode, in which batch normalisation goes by the whole batch, as the
+            public code does, instead of in evaluation mode. The two drop other samples, above all in early epochs.
+        bf16_scoring: run that scoring pass under autocast to bfloat16, whatever the trainer's precision.
         scope: under DDP the largest scores are those of each process's part of the batch (``rank``), or of the whole
             batch (``global``), which equals a single process.
         convert_batchnorm: for ``score="gradient"``, replace the module's batch normalisation by group normalisation,
@@ -51,7 +55,9 @@ class PRL(GradientCallback):
         score: str = "loss_layer",
         ramp_epochs: int = 0,
         schedule: str = "paper",
-        reforward: bool = False,
+        reforward: bool | str = False,
+        train_mode: bool = True,
+        bf16_scoring: bool = False,
         scope: str = "rank",
         convert_batchnorm: bool = False,
         criterion: str | None = None,
@@ -60,10 +66,19 @@ class PRL(GradientCallback):
         check_choice("score", score, ("loss_layer", "gradient", "loss"))
         if convert_batchnorm and score != "gradient":
             raise ValueError(f"convert_batchnorm=True is for score='gradient', got {score!r}")
-        self.filter = Filter(forget_rate, ramp_epochs, schedule, scope, reforward)
+        if reforward == "auto" and score == "gradient":
+            reforward = False  # without a second pass it takes the gradients from what scoring found
+        self.filter = Filter(
+            forget_rate,
+            ramp_epochs,
+            schedule,
+            scope=scope,
+            reforward=reforward,
+            train_mode=train_mode,
+            bf16_scoring=bf16_scoring,
+        )
         self.score = score
-        self.reforward = reforward
-        self.needs_index = reforward
+        self.needs_index = reforward is not False
         self.depends_on_batch = scope == "rank"
 
     def needs_norms(self) -> bool:
@@ -74,29 +89,28 @@ class PRL(GradientCallback):
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         self._epoch = trainer.current_epoch
-        if self.reforward:
-            with torch.set_grad_enabled(self.needs_norms()), trainer.precision_plugin.forward_context():
+        if self.filter.reforwards(self._epoch):
+            with torch.set_grad_enabled(self.needs_norms()), self.filter.scoring_pass(trainer, pl_module):
                 output = pl_module(batch.x)
-                kept, _ = self._keep(per_sample(self.hooked, output, batch.y), output, batch.y)
+                scores = self._scores(per_sample(self.hooked, output, batch.y), output, batch.y)
+            kept = self.filter.smallest(scores, self._epoch)
             batch.x, batch.y, batch.index = batch.x[kept], batch.y[kept], batch.index[kept]
-            batch.kept = (kept[kept],)
+            batch.kept = (torch.ones_like(kept, dtype=torch.bool),)
 
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
-        if self.reforward:
+        if self.filter.reforwards(self._epoch):
             return losses
-        kept, share = self._keep(losses, logits, target)
+        kept, share = self.filter.keep(self._scores(losses, logits, target), self._epoch)
         if isinstance(batch, Batch):
             batch.kept = (kept,)
         return self.weighted(losses, kept / share) if self.needs_norms() else masked(losses, kept, share)
 
-    def _keep(self, losses: Tensor, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         if self.score == "gradient":
-            scores = self.gradient_norms(losses)
-        elif self.score == "loss":
-            scores = losses.detach()
-        else:
-            scores = loss_layer_gradient_norm(output.detach(), target, self._loss_layer(target))
-        return self.filter.keep(scores, self._epoch)
+            return self.gradient_norms(losses)
+        if self.score == "loss":
+            return losses.detach()
+        return loss_layer_gradient_norm(output.detach(), target, self._loss_layer(target))
 
     def _loss_layer(self, target: Tensor) -> str:
         if isinstance(self.hooked, REGRESSION_LOSSES):

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from noisylabels_pl import PRL
 from noisylabels_pl.cli.experiment import Experiment, execute
 from noisylabels_pl.core import CriterionCallback, GradientCallback, RobustLoss, SelectionCallback, StagedMethod
 from tests.helpers import Recorder, composed, options
@@ -59,7 +60,8 @@ def depends_on_batch(name: str) -> bool:
 
 def cuts_batches(name: str) -> bool:
     """Whether the training step sees some samples of a batch only."""
-    return getattr(make(name), "reforward", False)
+    method = make(name)
+    return isinstance(method, PRL) and method.filter.reforwards(EPOCHS)
 
 
 def mechanism(method: Any) -> str:

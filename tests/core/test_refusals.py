@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerState
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -307,6 +308,7 @@ def test_an_interval_of_validation_that_a_selection_falls_below(make_trainer: Ma
 def test_a_batch_size_that_does_not_divide() -> None:
     class Three:
         world_size = 3
+        state = TrainerState()
 
     datamodule = Digits(batch_size=32)
     datamodule.setup()

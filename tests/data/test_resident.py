@@ -80,16 +80,19 @@ def test_a_second_trainer_gets_a_loader_of_its_own(digits: Make, classifier: Mak
     assert next(iter(bare)).x.dtype == torch.uint8  # without a trainer there is no device
     assert bare is data.train_dataloader()
     for _ in range(2):
-        make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
-        batch = next(iter(data.train_dataloader()))
-        assert isinstance(batch.x, Rows)
-        assert bare is not data.train_dataloader()
+        trainer = make_trainer(max_epochs=1)
+        trainer.fit(classifier(), datamodule=data)
+        assert isinstance(next(iter(trainer.train_dataloader)).x, Rows)
+        assert trainer.train_dataloader is not bare
+        for loader in (data.train_dataloader(), data.test_dataloader()):
+            assert next(iter(loader))[0].dtype == torch.uint8  # nor is there one after the fit
 
 
 def test_only_positions_travel(digits: Make, classifier: Make, make_trainer: Make) -> None:
     data = digits(resident=True)
-    make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
-    batch = next(iter(data.train_dataloader()))
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(classifier(), datamodule=data)
+    batch = next(iter(trainer.train_dataloader))
     moved = batch.to("meta")
     assert moved.x.of is batch.x.of
     assert moved.x.rows.device.type == moved.index.device.type == "meta"
