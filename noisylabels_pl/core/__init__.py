@@ -3,6 +3,7 @@
 from noisylabels_pl.core.criterion import REGRESSION_LOSSES, CriterionCallback, per_sample
 from noisylabels_pl.core.filtering import Filter, masked
 from noisylabels_pl.core.gradient_callback import GradientCallback
+from noisylabels_pl.core.processes import share
 from noisylabels_pl.core.robust_loss import RobustLoss
 from noisylabels_pl.core.selection import SelectionCallback
 from noisylabels_pl.core.stages import Artefacts, Stage, StagedMethod, run_stages
@@ -33,4 +34,5 @@ __all__ = [
     "masked",
     "per_sample",
     "run_stages",
+    "share",
 ]

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from noisylabels_pl.core.table import gather
+from noisylabels_pl.core.processes import gather
 from noisylabels_pl.data import scoring_pass
 from noisylabels_pl.functional import check_choice, check_share, forget_rate_at, keep_smallest, smallest
 

@@ -65,7 +65,11 @@ class SelectionCallback(CriterionCallback):
 
     @abstractmethod
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
-        """The samples to train on in ``epoch``, on the CPU; called on one rank, the others receive the result."""
+        """The samples to train on in ``epoch``, on the CPU.
+
+        Called on every rank, with the same scores, so that they may :func:`~noisylabels_pl.core.share` the work; what
+        the first rank returns is what counts.
+        """
 
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         weights = self.of_batch("weights", batch)
@@ -156,10 +160,7 @@ class SelectionCallback(CriterionCallback):
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting
         scored = time.perf_counter()
-        chosen = self.select(module, scores, epoch) if trainer.is_global_zero else None
-        self.selection = selection = trainer.strategy.broadcast(chosen)
-        if selection is None:
-            raise RuntimeError("the first rank chose no samples")
+        self.selection = selection = trainer.strategy.broadcast(self.select(module, scores, epoch))
         self._report = {
             "selection/size": float(len(selection.indices)),
             "selection/scoring_s": scored - start,

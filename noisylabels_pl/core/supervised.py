@@ -139,7 +139,8 @@ class Supervised(L.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         # A metric for each loader, because they are summed up at the same time.
-        self._sums: dict[str, tuple[Any, int]] = {}  # of the epoch's losses, and how many samples they are of
+        self._sums: dict[str, tuple[Any, int]] = {}  # of an epoch's losses, and how many samples they are of
+        self._sums_of = -1  # that epoch
         self.metrics = nn.ModuleDict({name: task.make_metric() for name in ("val", "test")})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,24 +154,22 @@ class Supervised(L.LightningModule):
         return loss
 
     def log_means(self, losses: dict[str, Tensor], size: int) -> None:
-        """Log the means over the epoch of losses of batches of ``size`` samples, at its end.
+        """Log the means over the epoch of a batch of ``size`` samples' losses, all at once in its last step.
 
         ``self.log`` in every step would take as long as a small network's forward pass.
         """
+        trainer = self.trainer
+        if self._sums_of != trainer.current_epoch:
+            self._sums, self._sums_of = {}, trainer.current_epoch
         for name, loss in losses.items():
             total, samples = self._sums.get(name, (0.0, 0))
             value = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))
             self._sums[name] = total + size * value, samples + size
-
-    def on_train_epoch_start(self) -> None:
-        self._sums = {}
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not (self.trainer.is_last_batch or self.trainer.global_step == self.trainer.max_steps):
-            return
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        for name, (total, samples) in self._sums.items():
-            self.log(name, total / samples, prog_bar=name == "train/loss", batch_size=samples, **options)
+        if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
+            options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+            for name, (total, samples) in self._sums.items():
+                self.log(name, total / samples, prog_bar=name == "train/loss", batch_size=samples, **options)
+            self._sums_of = -1
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         loaders = self.trainer.val_dataloaders

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch import distributed as dist
+
+from noisylabels_pl.core.processes import gather
 
 
 class SampleTable:
@@ -109,12 +110,3 @@ class SampleTables(dict[str, SampleTable]):
         for name, table in self.items():
             rows = state_dict[name]
             table.rows = None if rows is None else rows.clone()
-
-
-def gather(values: Tensor) -> Tensor:
-    """``(B * world, ...)``: the rows of all processes, which have as many each, in the order of their ranks."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return values
-    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, values.contiguous())
-    return torch.cat(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.core import SelectionCallback
+from noisylabels_pl.core import SelectionCallback, share
 from noisylabels_pl.data import Batch, Scores, Selection
 from noisylabels_pl.functional import (
+    Coreset,
     centrality,
     check_choice,
     cluster_partners,
@@ -119,28 +121,36 @@ class Crust(SelectionCallback):
         if self.embedding == "head":
             gradients = gradients @ self._head_weight(module, gradients.device)
         classes = scores.logits.argmax(1) if self.partition == "predicted" else scores.targets
+        members = [(classes == label).nonzero().squeeze(1) for label in torch.unique(classes)]
+        members = [rows for rows in members if self._budget(rows)]
+        if not members:
+            raise ValueError(f"fraction={self.fraction} of {len(classes)} samples keeps none in any class; raise it")
         rng = np.random.default_rng([self.seed, epoch])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        indices, sizes, partners = [], [], []
-        for label in torch.unique(classes):
-            members = (classes == label).nonzero().squeeze(1)
-            budget = int(self.fraction * len(members) + 1e-9)  # 0.29 * 100 is 28.999...
-            if budget:
-                coreset = SELECTORS[self.selector](gradients[members], budget)
-                indices.append(members[coreset.indices].cpu())
-                sizes.append(coreset.cluster_sizes.cpu())
-                partners.append(members.cpu()[cluster_partners(coreset, generator=generator)])
-        if not indices:
-            raise ValueError(f"fraction={self.fraction} of {len(classes)} samples keeps none in any class; raise it")
-        chosen, cluster_sizes = torch.cat(indices), torch.cat(sizes).float()
+        coresets = self._coresets([gradients[rows] for rows in members])
+        rows_of = list(zip(coresets, (rows.cpu() for rows in members), strict=True))
+        chosen = torch.cat([rows[coreset.indices] for coreset, rows in rows_of])
+        cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
         weights = cluster_sizes / cluster_sizes.mean() if self.weights == "cluster" else None
         if self.partner == "none" or epoch < self.mixup_start_epoch:
             return Selection(chosen, weights)
-        partner = torch.cat(partners)
         if self.partner == "same_label":
             partner = same_label_partners(chosen, scores.targets.cpu(), generator=generator)
+        else:
+            partner = torch.cat([rows[cluster_partners(coreset, generator=generator)] for coreset, rows in rows_of])
         lam = rng.beta(self.mixup_alpha, self.mixup_beta, size=len(chosen)) if self.mixup_scope == "pair" else None
         return Selection(chosen, weights, partner, None if lam is None else torch.from_numpy(lam).float())
+
+    def _budget(self, rows: Tensor) -> int:
+        return int(self.fraction * len(rows) + 1e-9)  # 0.29 * 100 is 28.999...
+
+    def _coresets(self, classes: list[Tensor]) -> list[Coreset]:
+        """Of each class's gradients ``(n_c, d)``, on the CPU."""
+        select = SELECTORS[self.selector]
+        longest_first = sorted(range(len(classes)), key=lambda i: -len(classes[i]))
+        tasks = [partial(select, classes[i], self._budget(classes[i])) for i in longest_first]
+        found = dict(zip(longest_first, share(tasks), strict=True))
+        return [found[i] for i in range(len(classes))]
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -5,6 +5,7 @@ One method of each mechanism runs by default, all with ``-m ''``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from noisylabels_pl import indexed
 from noisylabels_pl.core import CriterionCallback, SelectionCallback, StagedMethod
@@ -404,3 +406,35 @@ def test_half_precision_channels_last_and_compiled(method: str, tmp_path: Path) 
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
     assert len(weights) > 0 or not net
     compiled.assert_once()
+
+
+class Waits(L.Callback):
+    """How often two steps in the middle of an epoch ask for a number that a device may still be computing."""
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.current_epoch == EPOCHS - 1 and batch_idx == 1:
+            self.profile = profile(activities=[ProfilerActivity.CPU])
+            self.profile.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.current_epoch == EPOCHS - 1 and batch_idx == 2:
+            self.profile.stop()
+            self.names = [event.name for event in self.profile.events()]
+
+
+@every_method
+def test_a_step_does_not_wait_for_the_device(method: str, tmp_path: Path) -> None:
+    """Neither for logging nor for choosing samples."""
+    waits = Waits()
+    experiment = run(method, tmp_path, "data.resident=true", callbacks=[waits])
+    assert "aten::add_" in waits.names  # so that the profiler saw the steps
+    found = Counter(name for name in waits.names if name in ("aten::_local_scalar_dense", "aten::nonzero"))
+    if "norms" in mechanism(make(method)):
+        assert found.pop("aten::nonzero") <= 2  # once a step, where the kept samples' gradients are put together
+    if any(getattr(part, "tables", None) for part in (experiment.module, *experiment.trainer.callbacks)):
+        del found["aten::_local_scalar_dense"]  # positions are checked where that waits for nothing, on the CPU
+    assert not found

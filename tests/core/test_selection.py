@@ -154,6 +154,23 @@ def test_train_mode_scores_augmented_images(digits: Make, classifier: Make, make
     assert not torch.allclose(logits[0], logits[1])
 
 
+def test_scoring_in_half_precision(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    class Asks(nn.Flatten):
+        def forward(self, x: Tensor) -> Tensor:
+            asked.append((self.training, torch.is_autocast_enabled("cpu")))
+            return super().forward(x)
+
+    asked: list[tuple[bool, bool]] = []
+    module = classifier()
+    module.net = nn.Sequential(Asks(), nn.Linear(64, 10))
+    callback = Scored(bf16=True)
+    make_trainer(callback, max_epochs=1).fit(module, datamodule=digits())
+    assert set(asked) == {(False, True), (True, False), (False, False)}  # scoring, training, validation
+    assert callback.scores.logits.dtype == torch.float32
+    rounded = callback.scores.logits.bfloat16().float()
+    assert torch.equal(callback.scores.logits, rounded)
+
+
 def test_train_mode_leaves_frozen_layers_frozen(digits: Make, classifier: Make, make_trainer: Make) -> None:
     module = classifier()
     module.net = convolutional()

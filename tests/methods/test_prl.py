@@ -172,19 +172,53 @@ class Normalised(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
 
 
-def test_batch_normalisation_sees_the_kept_samples(make_trainer: Make) -> None:
-    """In the second pass; the first one, which scores, sees all."""
+class Counts(Normalised):
+    """Keeps how each of its forward passes was run."""
 
-    class Counts(Normalised):
-        def forward(self, x: Tensor) -> Tensor:
-            sizes.append((len(x), self.training, torch.is_grad_enabled()))
-            return super().forward(x)
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: list[Any] = []
 
-    sizes: list[Any] = []
-    x, y = problem("ce")
-    loader = indexed(DataLoader(TensorDataset(x, y), batch_size=20))
-    fit(Plain(net=Counts()), [PRL(0.4, reforward=True)], loader, make_trainer, max_epochs=1)
-    assert sizes == [(20, True, False), (12, True, True)] * 3
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes.append((len(x), self.training, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("train_mode", [True, False])
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_pass_that_scores(train_mode: bool, bf16: bool, make_trainer: Make) -> None:
+    """Batch normalisation takes its statistics from the kept samples in the second pass."""
+    loader = indexed(DataLoader(TensorDataset(*problem("ce")), batch_size=20))
+    options: dict[str, Any] = {"train_mode": train_mode, "bf16_scoring": bf16, "reforward": True}
+    module = fit(Plain(net=Counts()), [PRL(0.4, **options)], loader, make_trainer, max_epochs=1)
+    assert module.net.passes == [(20, train_mode, False, bf16), (12, True, True, False)] * 3
+    assert int(module.net[2].num_batches_tracked) == (6 if train_mode else 3)
+
+    pair = CoPRL(Counts, 10, partial(torch.optim.SGD, lr=LR), forget_rate=0.4, ramp_epochs=0, **options)
+    fit(pair, [], loader, make_trainer, max_epochs=1)
+    for net in (pair.net.first, pair.net.second):
+        assert net.passes == [(20, train_mode, False, bf16), (12, True, True, False)] * 3
+
+
+@pytest.mark.parametrize(("rate", "scope", "second"), [(0.3, "rank", []), (0.4, "rank", [3]), (0.4, "global", [])])
+def test_by_itself_it_passes_twice_where_that_is_faster(
+    rate: float, scope: str, second: list[int], make_trainer: Make
+) -> None:
+    """A ramp over four epochs passes a third in the last one."""
+    loader = indexed(DataLoader(TensorDataset(*problem("ce")), batch_size=20))
+    options: dict[str, Any] = {"ramp_epochs": 4, "reforward": "auto", "scope": scope}
+    module = fit(Plain(net=Counts()), [PRL(rate, **options)], loader, make_trainer, max_epochs=4)
+    pair = CoPRL(Counts, 10, partial(torch.optim.SGD, lr=LR), forget_rate=rate, **options)
+    fit(pair, [], loader, make_trainer, max_epochs=4)
+    for net in (module.net, pair.net.first, pair.net.second):
+        sizes = [size for size, *_ in net.passes]
+        assert sizes == [size for epoch in range(4) for size in ([20, 12] if epoch in second else [20]) * 3]
+
+
+def test_by_itself_it_takes_gradients_of_all_parameters_once(make_trainer: Make) -> None:
+    module = Plain()
+    fit(module, [PRL(0.9, score="gradient", reforward="auto")], problem("ce"), make_trainer)
+    assert {len(x) for x in module.seen} == {20}
 
 
 def test_batch_normalisation_has_no_per_sample_gradients(make_trainer: Make) -> None:
@@ -361,6 +395,7 @@ def test_two_networks_refuse_what_one_does() -> None:
         ({"forget_rate": -0.1}, "forget_rate must be a number in"),
         ({"score": "gradient"}, "score must be one of loss_layer, loss"),
         ({"reforward": True, "scope": "global"}, "may leave a process without samples"),
+        ({"reforward": "yes"}, "reforward must be true, false or auto, got 'yes'"),
     ):
         with pytest.raises(ValueError, match=message):
             CoPRL(lambda: nn.Linear(2, 2), 2, torch.optim.Adam, **({"forget_rate": 0.2} | options))
