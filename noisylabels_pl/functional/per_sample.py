@@ -13,7 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from noisylabels_pl.functional.any_layer import AnyLayer, tensors
 from noisylabels_pl.functional.group_norm import BATCH_NORMS
-from noisylabels_pl.functional.layers import CHUNK, LARGE_CHUNK, RULES, Grads, NotByLayersError, squares
+from noisylabels_pl.functional.layers import RULES
+from noisylabels_pl.functional.rule import Grads, NotByLayersError, chunks, squares
 
 _log = logging.getLogger(__name__)
 
@@ -235,10 +236,10 @@ class GradientNorms:
                 if len(used) == 1:
                     alone.setdefault(used[0][0], []).append(used[0][1])
                     continue
-                for rows in _chunks(losses, sum(of_layer.size for of_layer, _ in used)):
+                for rows in chunks(losses, sum(of_layer.size for of_layer, _ in used)):
                     total[rows] += squares(torch.stack([grads.per_sample(name, rows) for grads, name in used]).sum(0))
             for of_layer, names in alone.items():
-                for rows in _chunks(losses, of_layer.size):
+                for rows in chunks(losses, of_layer.size):
                     total[rows] += of_layer.squared(names, rows)
             return total.sqrt()
 
@@ -289,10 +290,3 @@ def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]
         return
     for child_name, child in module.named_children():
         yield from _layers(child, f"{name}.{child_name}" if name else child_name)
-
-
-def _chunks(losses: Tensor, size: int) -> Iterator[slice]:
-    """Parts of a batch of which ``size`` numbers a sample are not too many to hold."""
-    step = max(1, CHUNK.get(losses.device.type, LARGE_CHUNK) // max(size, 1))
-    for start in range(0, len(losses), step):
-        yield slice(start, start + step)
