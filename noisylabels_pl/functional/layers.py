@@ -82,7 +82,8 @@ class Affine(Grads):
 
     def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
         rows = weights.nonzero().squeeze(1)
-        return {name: torch.tensordot(weights[rows], self.grads[name][rows], 1) for name in names}
+        factors = weights[rows].view(-1, *(1,) * self.layer.weight.ndim)
+        return {name: (factors * self.grads[name][rows]).sum(0) for name in names}
 
     @abstractmethod
     def each(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,6 @@ from torch import Tensor
 # Numbers that are held at a time: on the CPU what its cache takes, on others 256 MiB in float32.
 CHUNK = {"cpu": 2**21}
 LARGE_CHUNK = 2**26
-# Of a product between pairs of positions, against one in the gradient itself, by measurements on the CPU.
-GRAM_COST = 2
 
 
 class NotByLayersError(ValueError):
@@ -88,13 +86,15 @@ class Rule(Grads):
 class Product(Rule):
     """A layer whose weight gradient is a sum of outer products over positions: linear layers and convolutions."""
 
+    gram_cost = 1  # of a product between pairs of positions, against one in a gradient
+
     def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
         super().__init__(layer, x, g)
         _, positions, outputs = self.rows(g[:1]).shape
         places, inputs = self.places(), layer.weight[0].numel()
         # |sum_t d_t a_t'|^2 is also the sum over pairs of positions of (a_t . a_s)(d_t . d_s).
         pairs = places**2 * layer.weight.shape[1] + positions**2 * outputs
-        self.by_gram = GRAM_COST * pairs < positions * inputs * outputs
+        self.by_gram = self.gram_cost * pairs < positions * inputs * outputs
         held = 2 * (places**2 + positions**2) if self.by_gram else positions * (inputs + outputs) + inputs * outputs
         self.size = 2 * held * len(self.rows(g[:1]))
 

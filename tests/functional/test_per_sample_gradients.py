@@ -20,6 +20,7 @@ import noisylabels_pl
 from noisylabels_pl.functional import (
     GradientNorms,
     batchnorm_to_groupnorm,
+    convolutions,
     loss_layer_gradient_norm,
     per_sample_gradient_norms,
     rule,
@@ -337,7 +338,7 @@ def test_nets_of_images(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("name", images)
 def test_nets_of_images_by_pairs_of_positions_one_sample_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rule, "GRAM_COST", 0)
+    monkeypatch.setattr(convolutions.Convolution, "gram_cost", 0)
     monkeypatch.setitem(rule.CHUNK, "cpu", 1)
     test_nets_of_images(name)
 
