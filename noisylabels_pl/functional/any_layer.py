@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from noisylabels_pl.functional.layers import Grads, NotByLayersError, squares
+from noisylabels_pl.functional.rule import Grads, NotByLayersError, squares
 
 
 class AnyLayer(Grads):

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
-from noisylabels_pl.functional.any_layer import AnyLayer, tensors
+from noisylabels_pl.functional.any_layer import tensors
+from noisylabels_pl.functional.calls import Call, shares
 from noisylabels_pl.functional.group_norm import BATCH_NORMS
-from noisylabels_pl.functional.layers import CHUNK, LARGE_CHUNK, RULES, Grads, NotByLayersError, squares
+from noisylabels_pl.functional.rule import Grads, NotByLayersError, chunks, squares
 
 _log = logging.getLogger(__name__)
 
@@ -45,20 +46,6 @@ def per_sample_gradient_norms(module: nn.Module, loss_fn: Callable[[Tensor, Tens
             return loss_fn(output.unsqueeze(0), target.unsqueeze(0)).mean()
 
         return norms.of(torch.vmap(loss_of_one)(output, y))
-
-
-class _Call(NamedTuple):
-    """One use of a layer in a forward pass."""
-
-    name: str
-    layer: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    edges: list[GradientEdge | None]  # to the tensors that it returned
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The trainable ones, by their names in the layer."""
-        return {name: value for name, value in self.layer.named_parameters() if value.requires_grad}
 
 
 class _Found(NamedTuple):
@@ -116,7 +103,7 @@ class GradientNorms:
         self._layers = dict(_layers(module))
         self._batch_norms = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS)]
         self._handles: list[RemovableHandle] = []
-        self._calls: list[_Call] = []
+        self._calls: list[Call] = []
         self._dtypes: set[torch.dtype] = set()
         self._by_layers = True
         self._verified = False
@@ -222,9 +209,8 @@ class GradientNorms:
         total = torch.zeros_like(losses, dtype=torch.promote_types(losses.dtype, torch.float32), requires_grad=False)
         uses: dict[int, list[tuple[Grads, str]]] = {}  # of each parameter
         parameters: dict[int, nn.Parameter] = {}
-        for call, grads in zip(self._calls, _at_outputs(self._calls, losses), strict=True):
-            if any(grad is not None for grad in grads):  # else it has no part in the losses
-                of_layer = self._of_layer(call, grads, len(losses))
+        for call, of_layer in zip(self._calls, shares(self._calls, losses), strict=True):
+            if of_layer is not None:
                 for name, parameter in call.parameters().items():
                     uses.setdefault(id(parameter), []).append((of_layer, name))
                     parameters[id(parameter)] = parameter
@@ -235,22 +221,12 @@ class GradientNorms:
                 if len(used) == 1:
                     alone.setdefault(used[0][0], []).append(used[0][1])
                     continue
-                for rows in _chunks(losses, sum(of_layer.size for of_layer, _ in used)):
+                for rows in chunks(losses, sum(of_layer.size for of_layer, _ in used)):
                     total[rows] += squares(torch.stack([grads.per_sample(name, rows) for grads, name in used]).sum(0))
             for of_layer, names in alone.items():
-                for rows in _chunks(losses, of_layer.size):
+                for rows in chunks(losses, of_layer.size):
                     total[rows] += of_layer.squared(names, rows)
             return total.sqrt()
-
-    def _of_layer(self, call: _Call, grads: list[Tensor | None], batch: int) -> Grads:
-        found = [grad for grad in grads if grad is not None]
-        for grad in found:
-            if not grad.ndim or len(grad) != batch:
-                raise NotByLayersError(f"layer {call.name!r} has no row of output for each of {batch} samples")
-        rule = RULES.get(type(call.layer))
-        if rule is not None and rule.fits(call.layer, call.args):
-            return rule(call.layer, call.args[0], found[0])
-        return AnyLayer(call.name, call.layer, call.args, call.kwargs, grads)
 
     def _record(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         outputs = tensors(output)
@@ -258,7 +234,7 @@ class GradientNorms:
             return
         self._dtypes |= {value.dtype for value in outputs}
         self._calls.append(
-            _Call(
+            Call(
                 self._layers[layer],
                 layer,
                 tuple(map(_detached, args)),
@@ -267,15 +243,6 @@ class GradientNorms:
                 [get_gradient_edge(value) if value.requires_grad else None for value in outputs],
             )
         )
-
-
-def _at_outputs(calls: list[_Call], losses: Tensor) -> list[list[Tensor | None]]:
-    """Gradients of the summed losses at the outputs of each call; ``None`` where there is no way to them."""
-    edges = [edge for call in calls for edge in call.edges if edge is not None]
-    if not edges:
-        return [[None] * len(call.edges) for call in calls]
-    found = iter(torch.autograd.grad(losses.sum(), edges, retain_graph=True, allow_unused=True))
-    return [[None if edge is None else next(found) for edge in call.edges] for call in calls]
 
 
 def _detached(value: Any) -> Any:
@@ -289,10 +256,3 @@ def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]
         return
     for child_name, child in module.named_children():
         yield from _layers(child, f"{name}.{child_name}" if name else child_name)
-
-
-def _chunks(losses: Tensor, size: int) -> Iterator[slice]:
-    """Parts of a batch of which ``size`` numbers a sample are not too many to hold."""
-    step = max(1, CHUNK.get(losses.device.type, LARGE_CHUNK) // max(size, 1))
-    for start in range(0, len(losses), step):
-        yield slice(start, start + step)

@@ -20,8 +20,10 @@ import noisylabels_pl
 from noisylabels_pl.functional import (
     GradientNorms,
     batchnorm_to_groupnorm,
+    convolutions,
     loss_layer_gradient_norm,
     per_sample_gradient_norms,
+    rule,
 )
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -331,6 +333,31 @@ images: dict[str, Callable[[], list[nn.Module]]] = {
 def test_nets_of_images(name: str) -> None:
     net = built(lambda: nn.Sequential(*images[name](), nn.Tanh(), *head(6)))
     assert_agrees(net, F.cross_entropy, normal(ROWS, 2, 7, 8), labels(ROWS))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("name", images)
+def test_nets_of_images_by_pairs_of_positions_one_sample_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolutions.Convolution, "gram_cost", 0)
+    monkeypatch.setitem(rule.CHUNK, "cpu", 1)
+    test_nets_of_images(name)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", images)
+def test_nets_of_images_in_single_precision(name: str, layout: torch.memory_format) -> None:
+    net = built(lambda: nn.Sequential(*images[name](), nn.Tanh(), *head(6)))
+    x, y = normal(ROWS, 2, 7, 8), labels(ROWS)
+    expected = looped(net, F.cross_entropy, x, y)
+    single = deepcopy(net).float().to(memory_format=layout)
+    with GradientNorms(single) as norms:
+        losses = F.cross_entropy(single(x.float().to(memory_format=layout)), y, reduction="none")
+        torch.testing.assert_close(norms.of(losses).double(), expected, rtol=1e-5, atol=0)
+        norms.weighted(losses, torch.arange(ROWS) / ROWS).sum().backward()
+    (F.cross_entropy(net(x), y, reduction="none") * torch.arange(ROWS) / ROWS).sum().backward()
+    for ours, theirs in zip(single.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6, check_dtype=False)
 
 
 def test_a_batch_norm_at_rest_between_convolutions() -> None:
