@@ -52,12 +52,12 @@ class AnyLayer(Grads):
         grads = self._gradients(rows)
         return torch.stack([squares(grads[name]) for name in names]).sum(0)
 
-    def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
+    def summed(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
         args, kwargs = self.call
         grads = {}
         for place, grad in self.grads.items():
             factors = weights.view(-1, *(1,) * (grad.ndim - 1))
-            grads[place] = torch.where(factors != 0, grad * factors, torch.zeros_like(grad))  # also of NaN
+            grads[place] = torch.zeros_like(grad).index_copy_(0, rows, (grad[rows] * factors).to(grad.dtype))
         with torch.enable_grad():
             found = self._vjp(args, kwargs, grads)
         return {name: found[name] for name in names}

@@ -80,9 +80,8 @@ class Affine(Grads):
     def per_sample(self, name: str, rows: slice) -> Tensor:
         return self.grads[name][rows]
 
-    def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
-        rows = weights.nonzero().squeeze(1)
-        factors = weights[rows].view(-1, *(1,) * self.layer.weight.ndim)
+    def summed(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        factors = weights.view(-1, *(1,) * self.layer.weight.ndim)
         return {name: (factors * self.grads[name][rows]).sum(0) for name in names}
 
     @abstractmethod

@@ -73,7 +73,9 @@ class _Weighted(torch.autograd.Function):
         for used in found.uses:
             for of_layer, name in used:
                 names.setdefault(of_layer, []).append(name)
-        summed = {of_layer: of_layer.summed(names_of, weights) for of_layer, names_of in names.items()}
+        rows = weights.nonzero().squeeze(1)  # a filter leaves many out
+        weights = weights[rows]
+        summed = {of_layer: of_layer.summed(names_of, rows, weights) for of_layer, names_of in names.items()}
         sums = [torch.stack([summed[of_layer][name] for of_layer, name in used]).sum(0) for used in found.uses]
         grads = (grad.to(parameter.dtype) for grad, parameter in zip(sums, found.parameters, strict=True))
         return None, None, None, *grads

@@ -48,8 +48,8 @@ class Grads(ABC):
         return torch.stack([squares(self.per_sample(name, rows)) for name in names]).sum(0)
 
     @abstractmethod
-    def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
-        """Gradients of some of the parameters, summed over all samples with ``weights`` ``(B,)``."""
+    def summed(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """Gradients of some of the parameters, summed over the samples ``rows`` ``(k,)`` with ``weights`` ``(k,)``."""
 
 
 class Rule(Grads):
@@ -71,10 +71,9 @@ class Rule(Grads):
         dtype = torch.promote_types(self.g.dtype, torch.float32)
         return self.x[rows].to(dtype), self.g[rows].to(dtype)
 
-    def summed(self, names: Sequence[str], weights: Tensor) -> dict[str, Tensor]:
-        rows = weights.nonzero().squeeze(1)  # most are left out by a filter
+    def summed(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
         x, g = self.part(rows)
-        g.mul_(weights[rows].view(-1, *(1,) * (g.ndim - 1)))
+        g.mul_(weights.view(-1, *(1,) * (g.ndim - 1)))
         with torch.autocast(g.device.type, enabled=False):
             return {name: self.sums(name, x, g) for name in names}
 
