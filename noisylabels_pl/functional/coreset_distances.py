@@ -25,9 +25,10 @@ class Distances:
     Args:
         x: ``(n, d)`` float32 or float64, finite.
         block: most distances held at once.
+        candidates: ``(m,)`` the points that distances are measured to; all of them if not given.
     """
 
-    def __init__(self, x: Tensor, block: int) -> None:
+    def __init__(self, x: Tensor, block: int, candidates: Tensor | None = None) -> None:
         self.n, self.device, self.block = len(x), x.device, block
         reach = float((x.double() - x[0].double()).abs().amax()) if x.numel() else 0.0
         bound = 2 * reach * math.sqrt(max(1, x.shape[1]))  # of the diameter
@@ -38,15 +39,23 @@ class Distances:
         cells = max(self.n, 4 if self._direct else 2**13)
         self._shift = 1.5 * math.ldexp(1.0, math.frexp(bound * cells)[1] - 1) if bound else 0.0
         self._points = x if self._direct else _augmented(x.double() - x[0].double())
+        self._candidates = self._points if candidates is None else self._points[candidates]
+        self.m, self.symmetric = len(self._candidates), candidates is None
         self._scratch = torch.empty(0, dtype=torch.float64, device=x.device)
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Those rows' distances to all points ``(rows, n)``, overwritten by the next call."""
+        """From those points to all candidates ``(rows, m)``, overwritten by the next call."""
         return self.from_squares(self.squares(rows))
 
+    def to(self, candidate: Tensor) -> Tensor:
+        """From all points to one candidate, ``(n,)``."""
+        return self.from_squares(self._product(self._candidates[candidate.view(1)], self._points)).view(-1).clone()
+
     def squares(self, rows: slice | Tensor, start: int = 0) -> Tensor:
-        """The same squared, to the points from ``start`` on, neither rounded to the grid nor cut off at 0."""
-        points, others = self._points[rows], self._points[start:]
+        """Squared distances to the candidates from ``start`` on, neither rounded to the grid nor cut off at 0."""
+        return self._product(self._points[rows], self._candidates[start:])
+
+    def _product(self, points: Tensor, others: Tensor) -> Tensor:
         if self._direct:
             return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").square_()
         size = len(points) * len(others)
@@ -60,7 +69,7 @@ class Distances:
 
     def blocks(self) -> Iterator[slice]:
         """Rows that are to be computed together."""
-        size = max(1, self.block // self.n)
+        size = max(1, self.block // self.m)
         return (slice(start, min(start + size, self.n)) for start in range(0, self.n, size))
 
 

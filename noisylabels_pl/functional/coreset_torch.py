@@ -30,19 +30,23 @@ class _Pairs(NamedTuple):
         return _Pairs(*(values.index_select(0, where) for values in self))
 
 
-def greedy(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """``k`` picks, each point's nearest pick by its step, the distance to it, and the largest distance."""
-    space = _space(x)
+def greedy(x: Tensor, k: int, candidates: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, float]:
+    """``k`` picks, each point's nearest pick by its step, the distance to it, and the largest distance.
+
+    Picks are made among ``candidates`` ``(m,)`` for all points, and the distance is the largest to one of them.
+    """
+    space = _space(x, candidates)
     totals, d0 = _distance_totals(space)
-    picks, assignment = totals.argmin().unsqueeze(0), torch.zeros_like(totals, dtype=torch.int64)
-    nearest = space[picks].squeeze(0).clone()
+    picks, assignment = totals.argmin().unsqueeze(0), torch.zeros(space.n, dtype=torch.int64, device=x.device)
+    nearest = space.to(picks)
     pairs = _pairs(space, nearest)
     if pairs is None:
         picks, assignment, nearest = _in_steps(space, space.n * d0 - totals, d0, k)
         pairs = _pairs(space, nearest)
     if pairs is not None:
-        picks, assignment = _in_rounds(pairs, picks, assignment, nearest, k)
-    return picks, assignment, _distances_to(x, picks[assignment]), d0
+        picks, assignment = _in_rounds(pairs, space.m, picks, assignment, nearest, k)
+    indices = picks if candidates is None else candidates[picks]
+    return indices, assignment, distances_to(x, indices[assignment]), d0
 
 
 def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
@@ -51,7 +55,7 @@ def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
     totals, d0 = _distance_totals(space)
     indices = totals.sort(stable=True).indices[:k]
     assignment = torch.cat([space[rows][:, indices].argmin(1) for rows in space.blocks()])
-    return indices, assignment, _distances_to(x, indices[assignment]), d0
+    return indices, assignment, distances_to(x, indices[assignment]), d0
 
 
 def check_largest(distance: float) -> None:
@@ -60,17 +64,21 @@ def check_largest(distance: float) -> None:
         raise ValueError("distances between features overflow; scale features down, or pass float64")
 
 
-def _space(x: Tensor) -> Distances:
-    return Distances(x, CACHED if x.device.type == "cpu" else _BLOCK)
+def _space(x: Tensor, candidates: Tensor | None = None) -> Distances:
+    return Distances(x, CACHED if x.device.type == "cpu" else _BLOCK, candidates)
 
 
 def _distance_totals(space: Distances) -> tuple[Tensor, float]:
-    """Each point's summed distance to all points ``(n,)``, and the largest distance."""
-    totals, largest = torch.zeros(space.n, dtype=torch.float64, device=space.device), []
+    """Each candidate's summed distance to all points ``(m,)``, and the largest distance."""
+    totals, largest = torch.zeros(space.m, dtype=torch.float64, device=space.device), []
     for rows in space.blocks():
-        distances = space.from_squares(space.squares(rows, rows.start))
-        totals[rows] += distances.sum(1)
-        totals[rows.stop :] += distances[:, len(distances) :].sum(0)  # the other half of all pairs
+        start = rows.start if space.symmetric else 0
+        distances = space.from_squares(space.squares(rows, start))
+        if space.symmetric:  # each pair of points in this or a later block is computed once
+            totals[rows] += distances.sum(1)
+            totals[rows.stop :] += distances[:, len(distances) :].sum(0)
+        else:
+            totals += distances.sum(0)
         largest.append(distances.amax())
     d0 = float(torch.stack(largest).amax())
     check_largest(d0)
@@ -79,7 +87,7 @@ def _distance_totals(space: Distances) -> tuple[Tensor, float]:
 
 def _pairs(space: Distances, nearest: Tensor) -> _Pairs | None:
     """All pairs that count, unless they are too many to hold."""
-    device, limit = space.device, min(_PAIRS, space.n**2)
+    device, limit = space.device, min(_PAIRS, space.n * space.m)
     point = torch.empty(limit, dtype=torch.int32, device=device)  # takes memory only where it is written
     candidate, distance = torch.empty_like(point), torch.empty(limit, dtype=torch.float64, device=device)
     count = 0
@@ -89,31 +97,31 @@ def _pairs(space: Distances, nearest: Tensor) -> _Pairs | None:
         new = slice(count, count + len(found))
         if new.stop > limit:
             return None
-        row = found.div(space.n, rounding_mode="floor")
+        row = found.div(space.m, rounding_mode="floor")
         point[new] = row + rows.start
-        candidate[new] = found.sub_(row.mul_(space.n))
+        candidate[new] = found.sub_(row.mul_(space.m))
         distance[new] = space.from_squares(squares.view(-1).index_select(0, row.add_(found)))
         count = new.stop
     return _Pairs(point[:count], candidate[:count], distance[:count])
 
 
 def _in_rounds(
-    pairs: _Pairs, picks: Tensor, assignment: Tensor, nearest: Tensor, k: int
+    pairs: _Pairs, m: int, picks: Tensor, assignment: Tensor, nearest: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
     """Greedy from those picks on: all ``k``, and each point's nearest of them by its step."""
-    n, missing = len(nearest), k - len(picks)
-    gained = torch.full_like(nearest, -1)  # what a pick gained, -1 if not picked
+    missing = k - len(picks)
+    gained = nearest.new_full((m,), -1)  # what a pick gained, -1 if not picked
     gained[picks] = -2  # behind all others
-    ranks, covered = torch.arange(n, device=nearest.device), []
+    ranks, covered = torch.arange(m, device=nearest.device), []
     while True:
         value = nearest.index_select(0, pairs.point).sub_(pairs.distance).clamp_(min=0)
-        gains = torch.zeros_like(nearest).index_add_(0, pairs.candidate, value)
+        gains = nearest.new_zeros(m).index_add_(0, pairs.candidate, value)
         gains[picks] = 0
         order = gains.argsort(descending=True, stable=True)
         rank = torch.empty_like(order).index_copy_(0, order, ranks)
         # Of each point the candidate with the largest gain; who is that of all its points has no rival left.
-        first = torch.full_like(rank, n).scatter_reduce_(0, pairs.point.long(), rank.index_select(0, pairs.candidate), "amin")
-        leads = first.bincount(minlength=n + 1)[rank] == pairs.candidate.bincount(minlength=n)
+        first = torch.full_like(assignment, m).scatter_reduce_(0, pairs.point.long(), rank.index_select(0, pairs.candidate), "amin")
+        leads = first.bincount(minlength=m + 1)[rank] == pairs.candidate.bincount(minlength=m)
         # Less than the last of enough picks can only be chosen after them.
         enough = gained.topk(missing).values[-1] if missing else torch.inf
         won = leads & (gains > 0) & (gains >= enough)
@@ -134,14 +142,14 @@ def _in_rounds(
 
 def _in_steps(space: Distances, gains: Tensor, d0: float, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Greedy one by one, until few enough pairs count: picks, nearest of them by their steps, distances to them."""
-    nearest, counts = torch.full_like(gains, d0), torch.full_like(gains, space.n)
-    assignment = torch.zeros_like(gains, dtype=torch.int64)
+    nearest = torch.full((space.n,), d0, dtype=gains.dtype, device=space.device)
+    counts, assignment = torch.full_like(nearest, space.m), torch.zeros_like(nearest, dtype=torch.int64)
     picks: list[Tensor] = []
     while len(picks) < k and counts.sum() > _PAIRS:
         pick = gains.argmax()
-        distance = space[pick.unsqueeze(0)].squeeze(0).clone()
+        distance = space.to(pick)
         closer = (distance < nearest).nonzero().squeeze(1)
-        for rows in closer.split(max(1, space.block // space.n)):
+        for rows in closer.split(max(1, space.block // space.m)):
             new, old = distance[rows].unsqueeze(1), nearest[rows].unsqueeze(1)
             around = space[rows]
             counts[rows] = (around < new).sum(1, dtype=gains.dtype)
@@ -153,7 +161,7 @@ def _in_steps(space: Distances, gains: Tensor, d0: float, k: int) -> tuple[Tenso
     return torch.stack(picks), assignment, nearest
 
 
-def _distances_to(x: Tensor, medoids: Tensor) -> Tensor:
+def distances_to(x: Tensor, medoids: Tensor) -> Tensor:
     """From each point to its medoid, ``(n,)``."""
     rows = max(1, CACHED // max(1, x.shape[1]))
     parts = zip(x.split(rows), medoids.split(rows), strict=True)
