@@ -5,8 +5,10 @@ from noisylabels_pl.functional.coreset import (
     Coreset,
     centrality,
     cluster_partners,
+    distributed_greedy,
     facility_location,
     same_label_partners,
+    stochastic_greedy,
 )
 from noisylabels_pl.functional.correction import (
     backward_correction,
@@ -45,6 +47,7 @@ __all__ = [
     "cluster_partners",
     "corrupt",
     "corrupt_targets",
+    "distributed_greedy",
     "elr_penalty",
     "ema_targets",
     "empirical_transition",
@@ -67,5 +70,6 @@ __all__ = [
     "selected_mean",
     "selection_quality",
     "sigmoid_rampup",
+    "stochastic_greedy",
     "transition_matrix",
 ]

@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 CACHED = 2**20  # distances of a block on the CPU: 8 MiB, which stay in its cache
+_BLOCK = 2**24  # on a device: 128 MiB
+_PAIRS, _DEVICE_PAIRS = 2**22, 2**25  # held by greedy: 16 bytes each, and twice as many in a round
+
+
+class Planned(NamedTuple):
+    """What a selection in torch may hold at once. What it selects does not depend on it."""
+
+    block: int
+    pairs: int
+    bytes: int
+
+
+def planned(n: int, d: int, device: torch.device) -> Planned:
+    """Blocks and pairs of a selection among ``n`` points of ``d`` features, within half of the free memory."""
+    cpu, fixed = device.type == "cpu", 8 * n * (2 * d + 16)
+    free = max(0.0, free_bytes(device) / 2 - fixed)
+    block = int(min(CACHED if cpu else _BLOCK, n * n, free / 4 / 16))
+    pairs = int(min(_PAIRS if cpu else _DEVICE_PAIRS, n * n, free * 3 / 4 / 48))
+    return Planned(max(block, n), max(pairs, n), fixed + 16 * max(block, n) + 48 * max(pairs, n))
+
+
+def free_bytes(device: torch.device) -> float:
+    """Free memory of the device; infinite where it cannot be asked for."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # neither Linux nor anything like it
+        return math.inf
 
 
 class Distances:

@@ -1,9 +1,9 @@
 """Distance sums and greedy facility location in torch, on any device.
 
 What a pick changes is local: candidates compete only where they are nearer to the same point than what is chosen yet.
-So greedy runs in rounds, each of which picks every candidate whose gain exceeds those of all that it competes with. Gains
-only fall, so greedy would pick each of them too, at the very same gain; by these gains the picks of all rounds are put
-in order. 2,500 of 5,000 points take some 30 rounds.
+So greedy runs in rounds, each of which picks every candidate whose gain exceeds those of all that it competes with.
+Gains only fall, so greedy would pick each of them too, at the very same gain; by these gains the picks of all rounds
+are put in order. 2,500 of 5,000 points take some 30 rounds.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from noisylabels_pl.functional.coreset_distances import CACHED, Distances
-
-_BLOCK = 2**24  # distances held at once on a device: 128 MiB
-_PAIRS = 2**22  # pairs held at once: 16 bytes each, and twice as many in a round
+from noisylabels_pl.functional.coreset_distances import CACHED, Distances, planned
 
 
 class _Pairs(NamedTuple):
@@ -35,14 +32,14 @@ def greedy(x: Tensor, k: int, candidates: Tensor | None = None) -> tuple[Tensor,
 
     Picks are made among ``candidates`` ``(m,)`` for all points, and the distance is the largest to one of them.
     """
-    space = _space(x, candidates)
+    space, most = distances_between(x, candidates), planned(len(x), x.shape[1], x.device).pairs
     totals, d0 = _distance_totals(space)
     picks, assignment = totals.argmin().unsqueeze(0), torch.zeros(space.n, dtype=torch.int64, device=x.device)
     nearest = space.to(picks)
-    pairs = _pairs(space, nearest)
+    pairs = _pairs(space, nearest, most)
     if pairs is None:
-        picks, assignment, nearest = _in_steps(space, space.n * d0 - totals, d0, k)
-        pairs = _pairs(space, nearest)
+        picks, assignment, nearest = _in_steps(space, space.n * d0 - totals, d0, k, most)
+        pairs = _pairs(space, nearest, most)
     if pairs is not None:
         picks, assignment = _in_rounds(pairs, space.m, picks, assignment, nearest, k)
     indices = picks if candidates is None else candidates[picks]
@@ -51,7 +48,7 @@ def greedy(x: Tensor, k: int, candidates: Tensor | None = None) -> tuple[Tensor,
 
 def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
     """The ``k`` points of least total distance, each point's nearest of them, its distance, the largest distance."""
-    space = _space(x)
+    space = distances_between(x)
     totals, d0 = _distance_totals(space)
     indices = totals.sort(stable=True).indices[:k]
     assignment = torch.cat([space[rows][:, indices].argmin(1) for rows in space.blocks()])
@@ -64,8 +61,19 @@ def check_largest(distance: float) -> None:
         raise ValueError("distances between features overflow; scale features down, or pass float64")
 
 
-def _space(x: Tensor, candidates: Tensor | None = None) -> Distances:
-    return Distances(x, CACHED if x.device.type == "cpu" else _BLOCK, candidates)
+def distances_between(x: Tensor, candidates: Tensor | None = None) -> Distances:
+    """In blocks that suit the device and its free memory."""
+    return Distances(x, planned(len(x), x.shape[1], x.device).block, candidates)
+
+
+def largest_distance(x: Tensor) -> float:
+    """Between any two points: two that are so far apart lie far from the middle, where there are fewer."""
+    middle = x.double().mean(0).to(x.dtype)
+    radius = distances_to(x, middle)
+    end = x[radius.argmax()]
+    least = distances_to(x, end).amax()
+    far = radius >= (least - radius.amax()) * (1 - 1e-5)  # the triangle inequality, up to rounding
+    return _distance_totals(distances_between(x[far]))[1]
 
 
 def _distance_totals(space: Distances) -> tuple[Tensor, float]:
@@ -85,22 +93,24 @@ def _distance_totals(space: Distances) -> tuple[Tensor, float]:
     return totals, d0
 
 
-def _pairs(space: Distances, nearest: Tensor) -> _Pairs | None:
+def _pairs(space: Distances, nearest: Tensor, most: int) -> _Pairs | None:
     """All pairs that count, unless they are too many to hold."""
-    device, limit = space.device, min(_PAIRS, space.n * space.m)
+    device, limit = space.device, min(most, space.n * space.m)
     point = torch.empty(limit, dtype=torch.int32, device=device)  # takes memory only where it is written
     candidate, distance = torch.empty_like(point), torch.empty(limit, dtype=torch.float64, device=device)
     count = 0
     for rows in space.blocks():
-        squares = space.squares(rows)
-        found = (squares < nearest[rows].square().unsqueeze(1)).view(-1).nonzero().squeeze(1)
-        new = slice(count, count + len(found))
+        squares, near = space.squares(rows), nearest[rows]
+        found = (squares < (near * (1 + 1e-7)).square_().unsqueeze(1)).view(-1).nonzero().squeeze(1)  # some too many
+        distances = space.from_squares(squares.view(-1).index_select(0, found))
+        row = found.div(space.m, rounding_mode="floor")
+        keep = (distances < near.index_select(0, row)).nonzero().squeeze(1)
+        new = slice(count, count + len(keep))
         if new.stop > limit:
             return None
-        row = found.div(space.m, rounding_mode="floor")
-        point[new] = row + rows.start
-        candidate[new] = found.sub_(row.mul_(space.m))
-        distance[new] = space.from_squares(squares.view(-1).index_select(0, row.add_(found)))
+        point[new] = row.index_select(0, keep) + rows.start
+        candidate[new] = found.sub_(row.mul_(space.m)).index_select(0, keep)
+        distance[new] = distances.index_select(0, keep)
         count = new.stop
     return _Pairs(point[:count], candidate[:count], distance[:count])
 
@@ -114,13 +124,15 @@ def _in_rounds(
     gained[picks] = -2  # behind all others
     ranks, covered = torch.arange(m, device=nearest.device), []
     while True:
-        value = nearest.index_select(0, pairs.point).sub_(pairs.distance).clamp_(min=0)
+        value = nearest.index_select(0, pairs.point).sub_(pairs.distance)
         gains = nearest.new_zeros(m).index_add_(0, pairs.candidate, value)
         gains[picks] = 0
         order = gains.argsort(descending=True, stable=True)
         rank = torch.empty_like(order).index_copy_(0, order, ranks)
         # Of each point the candidate with the largest gain; who is that of all its points has no rival left.
-        first = torch.full_like(assignment, m).scatter_reduce_(0, pairs.point.long(), rank.index_select(0, pairs.candidate), "amin")
+        first = torch.full_like(assignment, m).scatter_reduce_(
+            0, pairs.point.long(), rank.index_select(0, pairs.candidate), "amin"
+        )
         leads = first.bincount(minlength=m + 1)[rank] == pairs.candidate.bincount(minlength=m)
         # Less than the last of enough picks can only be chosen after them.
         enough = gained.topk(missing).values[-1] if missing else torch.inf
@@ -140,16 +152,16 @@ def _in_rounds(
     return picks, assignment
 
 
-def _in_steps(space: Distances, gains: Tensor, d0: float, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _in_steps(space: Distances, gains: Tensor, d0: float, k: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Greedy one by one, until few enough pairs count: picks, nearest of them by their steps, distances to them."""
     nearest = torch.full((space.n,), d0, dtype=gains.dtype, device=space.device)
     counts, assignment = torch.full_like(nearest, space.m), torch.zeros_like(nearest, dtype=torch.int64)
     picks: list[Tensor] = []
-    while len(picks) < k and counts.sum() > _PAIRS:
+    while len(picks) < k and counts.sum() > most:
         pick = gains.argmax()
         distance = space.to(pick)
         closer = (distance < nearest).nonzero().squeeze(1)
-        for rows in closer.split(max(1, space.block // space.m)):
+        for rows in torch.split(closer, max(1, space.block // space.m)):
             new, old = distance[rows].unsqueeze(1), nearest[rows].unsqueeze(1)
             around = space[rows]
             counts[rows] = (around < new).sum(1, dtype=gains.dtype)
@@ -161,8 +173,11 @@ def _in_steps(space: Distances, gains: Tensor, d0: float, k: int) -> tuple[Tenso
     return torch.stack(picks), assignment, nearest
 
 
-def distances_to(x: Tensor, medoids: Tensor) -> Tensor:
-    """From each point to its medoid, ``(n,)``."""
-    rows = max(1, CACHED // max(1, x.shape[1]))
-    parts = zip(x.split(rows), medoids.split(rows), strict=True)
-    return torch.cat([torch.linalg.vector_norm(part - x[to], dim=1, dtype=torch.float64) for part, to in parts])
+def distances_to(x: Tensor, to: Tensor) -> Tensor:
+    """From each point to its own of those of indices ``(n,)``, or to one point ``(d,)``."""
+    rows, found = max(1, CACHED // max(1, x.shape[1])), []
+    for start in range(0, len(x), rows):
+        part = slice(start, start + rows)
+        other = to if to.is_floating_point() else x[to[part]]
+        found.append(torch.linalg.vector_norm(x[part] - other, dim=1, dtype=torch.float64))
+    return torch.cat(found)
