@@ -44,10 +44,12 @@ def facility_location(features: Tensor, k: int) -> Coreset:
     r"""Greedy maximisation of the facility location function (CRUST, eq. 10 and Algorithm 1).
 
     Each step adds the point with the largest marginal gain :math:`\sum_i \max(0, \min_{j \in S} d_{ij} - d_{ie})`, the
-    first of them on ties. The gains are kept up to date exactly: where a pick lowers a point's nearest distance from
-    ``old`` to ``new``, the gain of every candidate ``e`` changes by ``clamp(d_ie, new, old) - old``. A point's nearest
-    distance falls about ``log k`` times, so the work is ``O(n^2 log k)`` distances instead of ``O(n^2 k)``; the
-    compiled kernel also leaves out candidates that are farther away than ``old``.
+    first of them on ties. The compiled kernel keeps the gains up to date exactly: where a pick lowers a point's nearest
+    distance from ``old`` to ``new``, the gain of every candidate ``e`` nearer than ``old`` changes by
+    ``clamp(d_ie, new, old) - old``. A point's nearest distance falls about ``log k`` times, so the work is
+    ``O(n^2 log k)`` distances at most instead of ``O(n^2 k)``. In torch many candidates are picked at once, wherever
+    they do not compete (``coreset_torch.py``); its sums are exact in any order, so ties are found as ties, and the
+    selection depends neither on threads nor on the free memory, from which the size of blocks follows.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
