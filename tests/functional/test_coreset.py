@@ -207,6 +207,17 @@ def test_autocast_does_not_change_the_selection(select: Selector) -> None:
 
 
 @both
+def test_number_of_threads_is_left_alone(select: Selector) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        select(normal(300, 3, seed=21), 20)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@both
 def test_input_is_left_alone_and_may_require_grad(select: Selector) -> None:
     x = normal(30, 3, seed=5)
     before = x.clone()
