@@ -1,6 +1,7 @@
 """Coresets: exact facility location and centrality against torch.cdist, apricot's lazy greedy, and their own growth.
 
 usage: python experiments/benchmarks/coreset.py [--n 5000] [--d 10] [--rounds 7] [--large 0] [--growth 0]
+       [--approximate 0]
 apricot-select is compared if it can be imported, on a similarity matrix that is ready.
 """
 
@@ -12,13 +13,21 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from timing import arguments, interleaved, machine, report
 from torch import Tensor
 
-from noisylabels_pl.functional import centrality, coreset_torch, facility_location
+from noisylabels_pl.functional import (
+    Coreset,
+    centrality,
+    coreset_torch,
+    distributed_greedy,
+    facility_location,
+    stochastic_greedy,
+)
 from noisylabels_pl.functional import logit_gradient as gradient
 
 
@@ -71,6 +80,30 @@ def large(n: int, d: int) -> None:
     print(f"\n{machine()}\n")
 
 
+def cost_of(select: Callable[..., Coreset], *args: Any, **options: Any) -> float:
+    return select(*args, **options).cost
+
+
+def approximate(n: int, d: int) -> None:
+    """Greedy from samples and by parts: seconds, and the cost against exact greedy's."""
+    x, generator = points(n, d), torch.Generator()
+    for k in (n // 2, n // 10):
+        parts = max(4, n // 5000)
+        alternatives: dict[str, Callable[[], float]] = {
+            "exact": partial(cost_of, facility_location, x, k),
+            "exact, torch": lambda k=k: float(coreset_torch.greedy(x, k)[2].sum()),  # type: ignore[misc]
+            "stochastic": partial(cost_of, stochastic_greedy, x, k, generator=generator.manual_seed(0)),
+            "distributed": partial(cost_of, distributed_greedy, x, k, parts=parts, generator=generator),
+        }
+        print(f"### {k} of {n} points, {d} dimensions\n\n| | time (s) | cost against exact |\n| --- | --- | --- |")
+        exact = alternatives["exact"]()  # and compiled
+        for name, select in alternatives.items():
+            start = time.perf_counter()
+            cost = select()
+            print(f"| {name} | {time.perf_counter() - start:.3f} | {cost / exact:.4f} |", flush=True)
+        print(f"\n{machine()}\n")
+
+
 def growth(largest: int, d: int) -> None:
     """The exponent with which exact facility location grows from 1,000 points on, half of them chosen."""
     sizes = [1000 * 2**i for i in range(int(math.log2(largest / 1000)) + 1)]
@@ -86,9 +119,11 @@ def growth(largest: int, d: int) -> None:
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, n=5000, d=10, rounds=7, large=0, growth=0)
+    options = arguments(__doc__, n=5000, d=10, rounds=7, large=0, growth=0, approximate=0)
     side_by_side(options.n, options.d, options.rounds)
     if options.large:
         large(options.large, options.d)
+    if options.approximate:
+        approximate(options.approximate, options.d)
     if options.growth:
         growth(options.growth, options.d)

@@ -5,8 +5,10 @@ from noisylabels_pl.functional.coreset import (
     Coreset,
     centrality,
     cluster_partners,
+    distributed_greedy,
     facility_location,
     same_label_partners,
+    stochastic_greedy,
 )
 from noisylabels_pl.functional.correction import (
     backward_correction,
@@ -47,6 +49,7 @@ __all__ = [
     "cluster_partners",
     "corrupt",
     "corrupt_targets",
+    "distributed_greedy",
     "elr_penalty",
     "ema_targets",
     "empirical_transition",
@@ -71,5 +74,6 @@ __all__ = [
     "selection_quality",
     "sigmoid_rampup",
     "smallest",
+    "stochastic_greedy",
     "transition_matrix",
 ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -25,6 +27,21 @@ LANES = 64  # points of a block; a multiple of what a processor computes at once
 _FAST = {"nnan", "nsz", "contract"}  # not "reassoc", which would change sums with the machine
 
 
+@contextmanager
+def _torch_threads() -> Iterator[None]:
+    """As many threads as torch has, whose own number stays.
+
+    When numba's threads start, they set OpenMP's number for torch too, and with it how torch's sums round.
+    """
+    threads, most = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(threads, most))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_torch_threads()
 def greedy(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
     """``k`` picks, each point's nearest pick by its step, the distance to it, and the largest distance."""
     order, blocks, totals, d0, least = _prepare(x)
@@ -32,6 +49,7 @@ def greedy(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
     return (*_in_given_order(order, order[picks], assignment, nearest), d0)
 
 
+@_torch_threads()
 def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
     """The ``k`` points of least total distance, each point's nearest of them, its distance, the largest distance."""
     order, blocks, totals, d0, least = _prepare(x)
@@ -43,15 +61,10 @@ def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
 
 
 def _prepare(x: Tensor) -> tuple[Array, Array, Array, float, Array]:
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, most))
     if not _distance_pass.signatures:
         _log.info("numba: compiling or loading the kernels of coresets; compiling takes some seconds, once")
     order, blocks = _in_blocks(x.numpy())
     totals, largest, least = _distance_pass(blocks, len(x))
-    # When numba's threads start, they set OpenMP's number of threads for torch too, and with it how sums round.
-    torch.set_num_threads(threads)
     d0 = float(largest.max())
     check_largest(d0)
     return order, blocks, totals, d0, least
