@@ -102,11 +102,12 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
     def with_groups() -> nn.Module:
         return batchnorm_to_groupnorm(make()).to(memory_format=torch.channels_last)
 
-    def adam(parameters: Any) -> Any:
+    def sgd(parameters: Any) -> Any:
         return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
 
     def twin(**options: Any) -> Callable[[], float]:
-        return lambda: epoch(CoPRL(net, 10, adam, forget_rate=0.45, ramp_epochs=0, **options), known, precision)
+        options = {"forget_rate": 0.45, "ramp_epochs": 0} | options
+        return lambda: epoch(CoPRL(net, 10, sgd, **options), known, precision)
 
     def callback(make_callback: Callable[[], L.Callback], loader: Any = known, make: Make = net) -> Callable[[], float]:
         return lambda: epoch(WithCriterion(make()), loader, precision, make_callback())
@@ -115,17 +116,23 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
     return {
         "CE": lambda: epoch(Plain(net()), plain, precision),
         "CE again": lambda: epoch(Plain(net()), plain, precision),
-        "Classifier": lambda: epoch(Classifier(net(), 10, adam), known, precision),
+        "Classifier": lambda: epoch(Classifier(net(), 10, sgd), known, precision),
         "GCE": callback(lambda: RobustLoss(GCELoss()), plain),
         "forward correction": callback(lambda: RobustLoss(ForwardCorrectionLoss(T)), plain),
         "ELR": callback(ELR),
         "Crust, warm-up": callback(lambda: Crust(warmup_epochs=5)),
         # Half of the samples, then scoring and selecting for the second epoch.
         "Crust 0.5": lambda: epoch(WithCriterion(net()), known, precision, Crust(warmup_epochs=0), epochs=2),
+        "Crust 0.5, bf16 scoring": lambda: epoch(
+            WithCriterion(net()), known, precision, Crust(warmup_epochs=0, bf16_scoring=True), epochs=2
+        ),
         "PRL(L) 0.45, masked": callback(lambda: PRL(0.45), plain),
-        "PRL(L) 0.45, reforward": callback(lambda: PRL(0.45, reforward=True)),
+        "PRL(L) 0.45": callback(lambda: PRL(0.45, reforward="auto")),
+        "PRL(L) 0.45, bf16 scoring": callback(lambda: PRL(0.45, reforward="auto", bf16_scoring=True)),
+        "Co-PRL(L) 0.45, masked": twin(reforward=False),
         "Co-PRL(L) 0.45": twin(),
-        "Co-PRL(L) 0.45, reforward": twin(reforward=True),
+        "Co-PRL(L) 0.45, bf16 scoring": twin(bf16_scoring=True),
+        "Co-PRL(L) 0.2": twin(forget_rate=0.2),
         "CE, GroupNorm": lambda: epoch(Plain(with_groups()), plain, precision),
         "PRL(G) 0.45": callback(lambda: PRL(0.45, score="gradient"), plain, with_groups),
         "individual clipping": callback(IndividualClip, plain, with_groups),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -21,17 +22,20 @@ def gather(values: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def share(tasks: Sequence[Callable[[], T]]) -> list[T]:
+def share(tasks: Sequence[Callable[[], T]], threads: int = 1) -> list[T]:
     """The results of all tasks, in their order, in every process; each process does its part of them.
 
     The results must be on the CPU, and all processes must bring the same tasks. The first process does the first, the
-    ``world``-th after it, and so on: with the longest task first all take about as long.
+    ``world``-th after it, and so on: with the longest task first all take about as long. Within a process, ``threads``
+    of them run at a time.
     """
-    if not several():
-        return [task() for task in tasks]
-    rank, world = dist.get_rank(), dist.get_world_size()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if several() else (0, 1)
+    with ThreadPoolExecutor(threads) as pool:
+        own = list(pool.map(lambda task: task(), tasks[rank::world]))
+    if world == 1:
+        return own
     parts: list[list[T]] = [[] for _ in range(world)]
-    dist.all_gather_object(parts, [task() for task in tasks[rank::world]])
+    dist.all_gather_object(parts, own)
     return [parts[position % world][position // world] for position in range(len(tasks))]
 
 

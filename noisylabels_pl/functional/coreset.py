@@ -8,7 +8,7 @@ On the CPU both are compiled if numba is installed (``coreset_numba.py``); other
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import torch
@@ -38,6 +38,15 @@ class Coreset:
     cluster_sizes: Tensor
     objective: float
     cost: float
+
+    def cpu(self) -> Coreset:
+        """A copy on the CPU."""
+        return replace(
+            self,
+            indices=self.indices.cpu(),
+            assignment=self.assignment.cpu(),
+            cluster_sizes=self.cluster_sizes.cpu(),
+        )
 
 
 def facility_location(features: Tensor, k: int) -> Coreset:
@@ -144,7 +153,8 @@ def cluster_partners(coreset: Coreset, *, generator: torch.Generator | None = No
     Returns:
         ``(k,)`` int64 on the CPU, aligned with ``coreset.indices``; the medoid itself where it is alone in its cluster.
     """
-    indices, assignment = coreset.indices.cpu(), coreset.assignment.cpu()
+    coreset = coreset.cpu()
+    indices, assignment = coreset.indices, coreset.assignment
     partners = indices.clone()
     others = torch.ones(len(assignment), dtype=torch.bool)
     others[indices] = False

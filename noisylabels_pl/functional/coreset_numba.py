@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numba
@@ -24,6 +25,7 @@ from noisylabels_pl.functional.coreset_torch import check_largest
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
 LANES = 64  # points of a block; a multiple of what a processor computes at once
+_one_at_a_time = Lock()  # not every threading layer lets several threads start parallel kernels
 _FAST = {"nnan", "nsz", "contract"}  # not "reassoc", which would change sums with the machine
 
 
@@ -56,7 +58,8 @@ def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
     ranks = np.lexsort((order, totals))[:k]
     steps = np.full(len(x), -1)
     steps[ranks] = np.arange(k)
-    assignment, nearest = _nearest_of(blocks, len(x), steps, least)
+    with _one_at_a_time:
+        assignment, nearest = _nearest_of(blocks, len(x), steps, least)
     return (*_in_given_order(order, order[ranks], assignment, nearest), d0)
 
 
@@ -64,7 +67,8 @@ def _prepare(x: Tensor) -> tuple[Array, Array, Array, float, Array]:
     if not _distance_pass.signatures:
         _log.info("numba: compiling or loading the kernels of coresets; compiling takes some seconds, once")
     order, blocks = _in_blocks(x.numpy())
-    totals, largest, least = _distance_pass(blocks, len(x))
+    with _one_at_a_time:
+        totals, largest, least = _distance_pass(blocks, len(x))
     d0 = float(largest.max())
     check_largest(d0)
     return order, blocks, totals, d0, least
@@ -131,7 +135,7 @@ def _distance_pass(blocks: Array, n: int) -> tuple[Array, Array, Array]:
     return totals, largest, least
 
 
-@njit(fastmath=_FAST, cache=True)
+@njit(fastmath=_FAST, cache=True, nogil=True)
 def _greedy(blocks: Array, n: int, k: int, totals: Array, least: Array, d0: float) -> tuple[Array, Array, Array]:
     """The picks ``(k,)``, each point's nearest pick by its step ``(n,)``, and the distance to it ``(n,)``."""
     count, d, _ = blocks.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,13 +19,20 @@ from noisylabels_pl.functional import (
     centrality,
     check_choice,
     cluster_partners,
+    distributed_greedy,
     facility_location,
     logit_gradient,
     mix,
     same_label_partners,
+    stochastic_greedy,
 )
 
-SELECTORS = {"centrality": centrality, "facility_location": facility_location}
+SELECTORS: dict[str, Callable[..., Coreset]] = {
+    "centrality": centrality,
+    "facility_location": facility_location,
+    "stochastic_greedy": stochastic_greedy,
+    "distributed_greedy": distributed_greedy,
+}
 
 
 class Crust(SelectionCallback):
@@ -37,7 +45,9 @@ class Crust(SelectionCallback):
 
     Args:
         fraction: share of each class that is kept, ``k`` in the paper.
-        selector: ``centrality`` (smallest mean distance) or ``facility_location`` (greedy k-medoids, eq. 10).
+        selector: ``centrality`` (smallest mean distance) or ``facility_location`` (greedy k-medoids, eq. 10), which for
+            classes of more than some 50,000 samples has the approximations ``stochastic_greedy`` and
+            ``distributed_greedy``.
         partition: the classes to select in, ``predicted`` or ``observed``.
         embedding: gradient of the loss with respect to the ``logits``, ``p - y``, or to the input of the linear
             ``head``, ``(p - y) W``.
@@ -127,7 +137,7 @@ class Crust(SelectionCallback):
             raise ValueError(f"fraction={self.fraction} of {len(classes)} samples keeps none in any class; raise it")
         rng = np.random.default_rng([self.seed, epoch])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        coresets = self._coresets([gradients[rows] for rows in members])
+        coresets = self._coresets([gradients[rows] for rows in members], epoch)
         rows_of = list(zip(coresets, (rows.cpu() for rows in members), strict=True))
         chosen = torch.cat([rows[coreset.indices] for coreset, rows in rows_of])
         cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
@@ -144,13 +154,20 @@ class Crust(SelectionCallback):
     def _budget(self, rows: Tensor) -> int:
         return int(self.fraction * len(rows) + 1e-9)  # 0.29 * 100 is 28.999...
 
-    def _coresets(self, classes: list[Tensor]) -> list[Coreset]:
+    def _coresets(self, classes: list[Tensor], epoch: int) -> list[Coreset]:
         """Of each class's gradients ``(n_c, d)``, on the CPU."""
-        select = SELECTORS[self.selector]
+
+        def task(i: int) -> Coreset:
+            options = {}
+            if "greedy" in self.selector:
+                seed = np.random.default_rng([self.seed, epoch, i]).integers(2**62)
+                options["generator"] = torch.Generator().manual_seed(int(seed))
+            return SELECTORS[self.selector](classes[i], self._budget(classes[i]), **options).cpu()
+
         longest_first = sorted(range(len(classes)), key=lambda i: -len(classes[i]))
-        tasks = [partial(select, classes[i], self._budget(classes[i])) for i in longest_first]
-        found = dict(zip(longest_first, share(tasks), strict=True))
-        return [found[i] for i in range(len(classes))]
+        threads = torch.get_num_threads() if classes[0].device.type == "cpu" else 1
+        found = share([partial(task, i) for i in longest_first], threads)
+        return [found[longest_first.index(i)] for i in range(len(classes))]
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -79,6 +79,28 @@ def test_selection_follows_from_seed_and_epoch() -> None:
         assert not torch.equal(first.lam, other.lam)
 
 
+@pytest.mark.parametrize("selector", ["centrality", "facility_location", "stochastic_greedy", "distributed_greedy"])
+def test_classes_side_by_side_are_the_classes_one_by_one(selector: str) -> None:
+    """In threads, and in the order of the classes though the longest is begun first."""
+    given = scores(700)
+    given.logits[:300, 3] += 3  # so that the classes differ in size
+    before, selections = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            selections.append(select(Crust(selector=selector, weights="cluster"), given))
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(*(vars(selection).values() for selection in selections), strict=True):
+        assert torch.equal(a, b)
+    predicted = given.logits.argmax(1)
+    chosen = predicted[selections[0].indices]
+    assert torch.equal(chosen, chosen.sort().values)
+    assert torch.equal(torch.bincount(chosen), torch.bincount(predicted) // 2)
+    other = select(Crust(selector=selector, weights="cluster", seed=1), given)
+    assert torch.equal(other.indices, selections[0].indices) == (selector != "stochastic_greedy")
+
+
 def test_mixing_coefficients_follow_beta() -> None:
     given = scores(4000)
     lam = select(Crust(mixup_alpha=2.0, mixup_beta=6.0), given).lam
@@ -129,7 +151,10 @@ def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
     [
         ({"fraction": 0.0}, r"fraction must lie in \(0, 1\], got 0.0"),
         ({"fraction": 1.5}, r"got 1.5"),
-        ({"selector": "greedy"}, "selector must be one of centrality, facility_location, got 'greedy'"),
+        (
+            {"selector": "greedy"},
+            "selector must be one of centrality, facility_location, stochastic_greedy",
+        ),
         ({"partition": "true"}, "partition must be one of predicted, observed"),
         ({"embedding": "loss"}, "embedding must be one of"),
         ({"weights": "radius"}, "weights must be one of"),
