@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -55,14 +57,23 @@ def report(title: str, times: dict[str, list[float]], baseline: str) -> None:
     print(f"\n{min(rounds)} rounds; {machine()}\n")
 
 
+def peak() -> float:
+    """The most memory so far, in GiB: of the device if there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
 def machine() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return f"{device}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
-def arguments(description: str | None, **sizes: int | float | str) -> argparse.Namespace:
-    """Command line with an option for every size."""
+def arguments(description: str | None, positional: str = "", **sizes: int | float | str) -> argparse.Namespace:
+    """Command line with an option for every size, and perhaps something that has no default."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    if positional:
+        parser.add_argument(positional)
     for name, value in sizes.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser.parse_args()

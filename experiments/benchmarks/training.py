@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from timing import arguments, interleaved, report, synchronise
+from timing import arguments, interleaved, peak, report, synchronise
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -147,5 +147,7 @@ if __name__ == "__main__":
     everything = alternatives(lambda: factory((3, 32, 32), 10), options.batch, options.steps, options.precision)
     wanted = options.only.split(",")
     chosen = {name: run for name, run in everything.items() if any(part in name for part in wanted)}
+    before = peak()
     title = f"{options.net}, batch {options.batch}, {options.steps} steps, {options.precision}"
     report(title, interleaved(chosen, options.rounds), next(iter(chosen)))
+    print(f"Peak memory of all of them: {1024 * (peak() - before):.0f} MiB above what was there before.")
