@@ -18,6 +18,7 @@ from noisylabels_pl.functional import coreset_sampled, coreset_torch
 from noisylabels_pl.functional.coreset_distances import planned
 
 _log = logging.getLogger(__name__)
+_WIDE = 32  # features of a point
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def facility_location(features: Tensor, k: int) -> Coreset:
             distances overflow.
     """
     x = _checked(features, k)
-    return _coreset(*_engine(x).greedy(x, k))
+    return _coreset(*_greedy(x, k))
 
 
 def centrality(features: Tensor, k: int) -> Coreset:
@@ -140,7 +141,7 @@ def distributed_greedy(
     parts = max(1, round(len(x) / 5000)) if parts is None else parts
     if not 1 <= parts <= len(x):
         raise ValueError(f"parts must lie in 1..{len(x)}, the number of rows of features, got {parts}; None chooses it")
-    return _coreset(*coreset_sampled.distributed(x, k, parts, generator, _engine(x).greedy))
+    return _coreset(*coreset_sampled.distributed(x, k, parts, generator, _greedy))
 
 
 def cluster_partners(coreset: Coreset, *, generator: torch.Generator | None = None) -> Tensor:
@@ -205,15 +206,24 @@ def _checked(features: Tensor, k: int) -> Tensor:
 
 def planned_bytes(n: int, d: int, dtype: torch.dtype, device: torch.device) -> int:
     """Memory that selecting among ``n`` points with ``d`` features takes, whatever ``k`` is; an upper bound."""
+    in_torch = planned(n, d, device).bytes
     if _engine(torch.empty(0, device=device)) is coreset_torch:
-        return planned(n, d, device).bytes
-    return n * (n // 64 + 1 + 2 * d) * dtype.itemsize + 80 * n  # from each point to each block, and the points
+        return in_torch
+    compiled = n * (n // 64 + 1 + 2 * d) * dtype.itemsize + 80 * n  # from each point to each block, and the points
+    return max(in_torch, compiled) if d >= _WIDE else compiled
 
 
 def _log_planned(x: Tensor) -> None:
     needed = planned_bytes(len(x), x.shape[1], x.dtype, x.device)
     level = logging.INFO if needed >= 2**28 else logging.DEBUG
     _log.log(level, "coreset of %d points, %d features: up to %.0f MiB on %s", *x.shape, needed / 2**20, x.device)
+
+
+def _greedy(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
+    """By the faster engine; the compiled one computes distances again where it needs them, which wide points punish."""
+    engine = coreset_torch if x.shape[1] >= _WIDE else _engine(x)
+    found: tuple[Tensor, Tensor, Tensor, float] = engine.greedy(x, k)
+    return found
 
 
 def _engine(x: Tensor) -> ModuleType:
