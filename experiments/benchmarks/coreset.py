@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -77,6 +78,12 @@ def large(n: int, d: int) -> None:
         found = cost()
         seconds = time.perf_counter() - start
         print(f"- {name}, n = {n}: {seconds:.1f} s, {peak() - before:.2f} GiB above, cost {found:.1f}", flush=True)
+    if find_spec("numba") and x.device.type == "cpu":
+        from noisylabels_pl.functional import coreset_numba
+
+        passes = {"pass": lambda: coreset_numba._prepare(x), "whole": lambda: centrality(x, n // 2)}
+        times = {name: statistics.median(values) for name, values in interleaved(passes, 3).items()}
+        print(f"- centrality takes {times['whole'] / times['pass']:.2f} times its pass over all distances")
     print(f"\n{machine()}\n")
 
 
