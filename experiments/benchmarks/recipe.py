@@ -40,7 +40,8 @@ class Busy(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.current_epoch == self.epoch and batch_idx == 5 and device().type == "cuda":
+        enough = device().type == "cuda" and trainer.num_training_batches > 5 + STEPS
+        if enough and trainer.current_epoch == self.epoch and batch_idx == 5:
             synchronise()
             self.profile = profile(activities=[ProfilerActivity.CUDA])
             self.profile.start()
@@ -49,7 +50,7 @@ class Busy(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.current_epoch == self.epoch and batch_idx == 5 + STEPS and device().type == "cuda":
+        if hasattr(self, "profile") and batch_idx == 5 + STEPS - 1:
             synchronise()
             seconds = time.perf_counter() - self.start
             self.profile.stop()

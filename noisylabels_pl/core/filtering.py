@@ -55,6 +55,11 @@ class Filter:
         forget_rate_at(0, forget_rate, ramp_epochs=ramp_epochs, schedule=schedule)
         if reforward not in (True, False, "auto"):
             raise ValueError(f"reforward must be true, false or auto, got {reforward!r}")
+        if reforward is False and (bf16_scoring or not train_mode):
+            raise ValueError(
+                "train_mode=False and bf16_scoring=True are of the pass that reforward adds, but reforward is False; "
+                "set it to True or 'auto'"
+            )
         if reforward is True and scope == "global":
             raise ValueError("scope='global' may leave a process without samples, on which reforward=True cannot train")
         self.forget_rate = forget_rate
@@ -69,11 +74,13 @@ class Filter:
         """The share that an epoch, counted from 0, leaves out."""
         return forget_rate_at(epoch, self.forget_rate, ramp_epochs=self.ramp_epochs, schedule=self.schedule)
 
-    def reforwards(self, epoch: int) -> bool:
-        """Whether an epoch trains on the kept samples by themselves."""
+    def reforwards(self, epoch: int, size: int) -> bool:
+        """Whether an epoch's batches of ``size`` samples are trained on the kept ones by themselves."""
         if self.reforward != "auto":
             return bool(self.reforward)
-        return self.scope == "rank" and self.rate(epoch) > FORWARD_SHARE
+        rate = self.rate(epoch)
+        # Of a single sample batch normalisation has no statistics.
+        return self.scope == "rank" and rate > FORWARD_SHARE and (1 - rate) * size >= 2
 
     def scoring_pass(self, trainer: L.Trainer, module: nn.Module) -> AbstractContextManager[None]:
         """For the pass that scores what :meth:`smallest` is to choose from."""

@@ -30,8 +30,11 @@ def share(tasks: Sequence[Callable[[], T]], threads: int = 1) -> list[T]:
     of them run at a time.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if several() else (0, 1)
-    with ThreadPoolExecutor(threads) as pool:
-        own = list(pool.map(lambda task: task(), tasks[rank::world]))
+    if threads == 1:  # here, where the device is the current one
+        own = [task() for task in tasks[rank::world]]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            own = list(pool.map(lambda task: task(), tasks[rank::world]))
     if world == 1:
         return own
     parts: list[list[T]] = [[] for _ in range(world)]

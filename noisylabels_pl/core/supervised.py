@@ -98,6 +98,8 @@ class Regression(Task):
         return values | ({f"{loader}/r2_{i}": value for i, value in enumerate(each)} if len(each) > 1 else {})
 
 
+LOG_EVERY = 50  # steps
+
 TASKS: dict[str, type[Task]] = {"classification": Classification, "regression": Regression}
 
 
@@ -139,8 +141,7 @@ class Supervised(L.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         # A metric for each loader, because they are summed up at the same time.
-        self._sums: dict[str, tuple[Any, int]] = {}  # of an epoch's losses, and how many samples they are of
-        self._sums_of = -1  # that epoch
+        self._sums: dict[str, tuple[Any, int]] = {}  # of losses that are not logged yet, of how many samples
         self.metrics = nn.ModuleDict({name: task.make_metric() for name in ("val", "test")})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,26 +151,31 @@ class Supervised(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         loss: Tensor = self.criterion(self(x), y)
-        self.log_means({"train/loss": loss}, len(y))
+        self.log_means({"train/loss": loss}, len(y), batch_idx)
         return loss
 
-    def log_means(self, losses: dict[str, Tensor], size: int) -> None:
-        """Log the means over the epoch of a batch of ``size`` samples' losses, all at once in its last step.
+    def log_means(self, losses: dict[str, Tensor], size: int, batch_idx: int) -> None:
+        """Log the means over the epoch of a batch of ``size`` samples' losses, many steps at a time.
 
-        ``self.log`` in every step would take as long as a small network's forward pass.
+        ``self.log`` in every step would take as long as a small network's forward pass. Of an epoch that ends early the
+        last steps may be missing.
         """
-        trainer = self.trainer
-        if self._sums_of != trainer.current_epoch:
-            self._sums, self._sums_of = {}, trainer.current_epoch
+        if batch_idx == 0:
+            self._sums = {}  # a fit may have been broken off
         for name, loss in losses.items():
             total, samples = self._sums.get(name, (0.0, 0))
             value = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))
             self._sums[name] = total + size * value, samples + size
-        if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
-            options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-            for name, (total, samples) in self._sums.items():
-                self.log(name, total / samples, prog_bar=name == "train/loss", batch_size=samples, **options)
-            self._sums_of = -1
+        try:
+            trainer = self.trainer
+        except RuntimeError:  # a step by hand, outside of a fit
+            return
+        if batch_idx % LOG_EVERY and not trainer.is_last_batch and trainer.global_step + 1 != trainer.max_steps:
+            return
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        for name, (total, samples) in self._sums.items():
+            self.log(name, total / samples, prog_bar=name == "train/loss", batch_size=samples, **options)
+        self._sums = {}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         loaders = self.trainer.val_dataloaders

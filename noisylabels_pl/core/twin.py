@@ -95,7 +95,7 @@ class TwinModule(Supervised, ABC):
             raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")
         total = torch.stack([*losses.values()]).sum()
         means = {f"train/loss_{name}": loss for name, loss in losses.items()} | {"train/loss": total / len(losses)}
-        self.log_means(means, len(batch.index))
+        self.log_means(means, len(batch.index), batch_idx)
         return total
 
     def configure_gradient_clipping(

@@ -36,7 +36,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         flip: in training, mirror half of the images.
         num_workers: of the loaders. Batches are cut from memory, so 0 is fastest for all but huge sets.
         resident: hold the dataset on the device that trains, and cut batches out of it there: ``True``, ``False``, or
-            ``"auto"``, if it takes at most a quarter of what is free and there are no workers. Results are the same.
+            ``"auto"``, if it takes at most a quarter of what is free and there are no workers. Results are the same; a
+            hook before the transfer to the device finds :class:`~noisylabels_pl.data.resident.Rows` in the batch.
         seed: of split, order and augmentation.
 
     Attributes:
@@ -160,6 +161,10 @@ class NoisyDataModule(L.LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader[Any]:
         rows = torch.arange(len(self.arrays.y_test))
         return self._evaluation_loader("test", self.arrays.x_test, self.arrays.y_test, rows)
+
+    def teardown(self, stage: str) -> None:
+        """Let go of the device's memory, and of the trainer; what that still has keeps working."""
+        self._train_loader, self._residents, self._moments, self._draws = None, {}, None, None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, Batch):

@@ -232,7 +232,7 @@ def _engine(x: Tensor) -> ModuleType:
         return coreset_torch
     try:
         from noisylabels_pl.functional import coreset_numba
-    except ImportError:  # not installed, or too old for the installed numpy
+    except (ImportError, RuntimeError):  # not installed, too old for the installed numpy, or nowhere to keep kernels
         return coreset_torch
     return coreset_numba
 

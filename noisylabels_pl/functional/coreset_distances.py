@@ -17,7 +17,7 @@ _PAIRS, _DEVICE_PAIRS = 2**22, 2**25  # held by greedy: 16 bytes each, and twice
 
 
 class Planned(NamedTuple):
-    """What a selection in torch may hold at once. What it selects does not depend on it."""
+    """What a selection in torch may hold at once. It is the same unless hardly anything is free."""
 
     block: int
     pairs: int
@@ -37,12 +37,13 @@ def planned(n: int, d: int, device: torch.device) -> Planned:
 class Distances:
     """Distances between ``n`` points, rounded to a grid so fine that float64 holds every sum of ``n`` of them exactly.
 
-    Sums thus do not depend on their order: not on the size of blocks, on threads or on a device's atomic additions.
-    The grid is ``n * 2^-53`` of the diameter, at 50,000 points four orders below float32's own rounding.
+    Sums thus do not depend on their order: not on threads or on a device's atomic additions. The grid is ``n * 2^-53``
+    of the diameter, at 50,000 points four orders below float32's own rounding. Products of other shapes may round to
+    the next point of the grid: blocks of another size may decide a near tie otherwise.
 
     Points in float32 are moved so that the first of them is the origin, and ``|a|^2 - 2ab + |b|^2`` is computed in
     float64 as one matrix product. Its error in a distance is at most ``1e-7`` of the diameter, for distances of that
-    size only, so below the rounding of the coordinates; squares within the error count as 0. Points in float64 have
+    size only; squares within the error count as 0. Points in float64 have
     no wider type, so theirs are computed directly.
 
     Args:

@@ -177,8 +177,8 @@ def _greedy(blocks: Array, n: int, k: int, totals: Array, least: Array, d0: floa
                         continue
                     changed[affected] = True
                     _distances(blocks[affected], other, around)
-                    for i in range(LANES):
-                        gains[affected * LANES + i] += min(max(around[i], new), old) - old
+                    for i in range(LANES):  # in float64: a first pick's distances are much smaller than d0
+                        gains[affected * LANES + i] += np.float64(min(max(around[i], new), old)) - np.float64(old)
             farthest[near] = nearest[near * LANES : (near + 1) * LANES].max()
         for b in range(count):
             if changed[b]:

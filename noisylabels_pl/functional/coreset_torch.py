@@ -38,8 +38,7 @@ def greedy(x: Tensor, k: int, candidates: Tensor | None = None) -> tuple[Tensor,
     nearest = space.to(picks)
     pairs = _pairs(space, nearest, most)
     if pairs is None:
-        picks, assignment, nearest = _in_steps(space, space.n * d0 - totals, d0, k, most)
-        pairs = _pairs(space, nearest, most)
+        picks, assignment, nearest, pairs = _in_steps(space, space.n * d0 - totals, d0, k, most)
     if pairs is not None:
         picks, assignment = _in_rounds(pairs, space.m, picks, assignment, nearest, k)
     indices = picks if candidates is None else candidates[picks]
@@ -152,12 +151,23 @@ def _in_rounds(
     return picks, assignment
 
 
-def _in_steps(space: Distances, gains: Tensor, d0: float, k: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Greedy one by one, until few enough pairs count: picks, nearest of them by their steps, distances to them."""
+def _in_steps(
+    space: Distances, gains: Tensor, d0: float, k: int, most: int
+) -> tuple[Tensor, Tensor, Tensor, _Pairs | None]:
+    """Greedy one by one, until few enough pairs count: picks, nearest of them by step, distances to them, the pairs.
+
+    The pairs are ``None`` if all ``k`` are picked before.
+    """
     nearest = torch.full((space.n,), d0, dtype=gains.dtype, device=space.device)
     counts, assignment = torch.full_like(nearest, space.m), torch.zeros_like(nearest, dtype=torch.int64)
     picks: list[Tensor] = []
-    while len(picks) < k and counts.sum() > most:
+    bound = most
+    while len(picks) < k:
+        if counts.sum() <= bound:
+            pairs = _pairs(space, nearest, most)
+            if pairs is not None:
+                return torch.stack(picks), assignment, nearest, pairs
+            bound = bound * 9 // 10  # rounded otherwise, more of them counted
         pick = gains.argmax()
         distance = space.to(pick)
         closer = (distance < nearest).nonzero().squeeze(1)
@@ -170,7 +180,7 @@ def _in_steps(space: Distances, gains: Tensor, d0: float, k: int, most: int) -> 
         assignment[closer] = len(picks)
         gains[pick] = -torch.inf
         picks.append(pick)
-    return torch.stack(picks), assignment, nearest
+    return torch.stack(picks), assignment, nearest, None
 
 
 def distances_to(x: Tensor, to: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class _Linear(Product):
 class _Embedding(Rule):
     @staticmethod
     def fits(layer: Any, args: tuple[Any, ...]) -> bool:
-        return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+        return Rule.fits(layer, args) and layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
 
     def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
         super().__init__(layer, x, g)

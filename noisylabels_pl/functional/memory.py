@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free on a device, at least; ``None`` if nobody says.
 
-    On the CPU what the system could give up, such as file caches, does not count, and the limit of a container does.
+    On the CPU file caches, which the system would give up, count as free, and the limit of a container holds.
     """
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
@@ -23,11 +22,16 @@ def free_memory(device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # macOS
+        free = 1024 * _listed(Path("/proc/meminfo"), "MemAvailable:")
+    except (OSError, KeyError):  # not Linux
         return None
     try:
         limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (ValueError, OSError):  # "max", or no container
+        return min(free, limit - used + _listed(_CGROUP / "memory.stat", "inactive_file"))
+    except (ValueError, OSError, KeyError):  # "max", or no container
         return free
-    return min(free, limit - used)
+
+
+def _listed(path: Path, name: str) -> int:
+    """The number behind a name in a file of names and numbers."""
+    return int({line.split()[0]: line.split()[1] for line in path.read_text().splitlines()}[name])

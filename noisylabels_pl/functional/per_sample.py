@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch._functorch.config as functorch_config
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
@@ -105,6 +106,7 @@ class GradientNorms:
         self._layers = dict(_layers(module))
         self._batch_norms = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS)]
         self._handles: list[RemovableHandle] = []
+        self._donates: bool | None = None  # torch's own setting, while the hooks are in place
         self._calls: list[Call] = []
         self._dtypes: set[torch.dtype] = set()
         self._by_layers = True
@@ -120,11 +122,15 @@ class GradientNorms:
 
     def watch(self) -> None:
         """Put the hooks in place."""
+        # Compiled graphs would let go of what a second backward pass, the training's own, needs.
+        self._donates, functorch_config.donated_buffer = functorch_config.donated_buffer, False
         hook = torch.compiler.disable(self._record)  # type: ignore[no-untyped-call]
         self._handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in self._layers]
 
     def release(self) -> None:
         """Remove the hooks and forget what they saw."""
+        if self._donates is not None:
+            functorch_config.donated_buffer, self._donates = self._donates, None
         for handle in self._handles:
             handle.remove()
         self._handles = []

@@ -25,7 +25,7 @@ class CoPRL(TwinModule):
         schedule: of the ramp, see :func:`~noisylabels_pl.functional.forget_rate_at`.
         reforward: train on the outputs of a second forward pass, of the chosen samples alone, as the public code of
             PRL does; that of Co-teaching takes those of the first pass. ``"auto"`` does so in epochs that drop more
-            than a third of the samples, where it is faster.
+            than a third of the samples, where it is faster, with at least two left.
         train_mode: run the pass that scores in training mode instead of in evaluation mode, where a second one follows.
         bf16_scoring: run that pass under autocast to bfloat16, whatever the trainer's precision.
         scope: under DDP the largest scores are those of each process's part of the batch (``rank``), or of the whole
@@ -66,7 +66,7 @@ class CoPRL(TwinModule):
         self.depends_on_batch = scope == "rank"
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        if self.filter.reforwards(self.current_epoch):
+        if self.filter.reforwards(self.current_epoch, len(batch.index)):
             return self._of_second_pass(batch)
         outputs = [net(batch.x) for net in (self.net.first, self.net.second)]
         chosen = [self.filter.keep(self._scores(output.detach(), batch.y), self.current_epoch) for output in outputs]

@@ -165,7 +165,9 @@ class Crust(SelectionCallback):
             return SELECTORS[self.selector](classes[i], self._budget(classes[i]), **options).cpu()
 
         longest_first = sorted(range(len(classes)), key=lambda i: -len(classes[i]))
-        threads = torch.get_num_threads() if classes[0].device.type == "cpu" else 1
+        # Distances to all points take all threads already; greedy's steps take one.
+        by_steps = classes[0].device.type == "cpu" and self.selector != "centrality"
+        threads = torch.get_num_threads() if by_steps else 1
         found = share([partial(task, i) for i in longest_first], threads)
         return [found[longest_first.index(i)] for i in range(len(classes))]
 

@@ -30,7 +30,7 @@ class PRL(GradientCallback):
         reforward: let the training step see the kept samples only, after a forward pass that scores all of them by the
             module's own criterion. Batch normalisation then takes its statistics from what is kept, and dropout draws
             again. ``forward(x)`` must return what the criterion takes, and the loader must be ``indexed``. ``"auto"``
-            does so in epochs that drop more than a third of the samples, where it is faster.
+            does so in epochs that drop more than a third of the samples, where it is faster, with at least two left.
         train_mode: run that scoring pass in training mode, in which batch normalisation goes by the whole batch, as the
             public code does, instead of in evaluation mode. The two drop other samples, above all in early epochs.
         bf16_scoring: run that scoring pass under autocast to bfloat16, whatever the trainer's precision.
@@ -89,7 +89,8 @@ class PRL(GradientCallback):
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         self._epoch = trainer.current_epoch
-        if self.filter.reforwards(self._epoch):
+        self._passes_twice = self.needs_index and self.filter.reforwards(self._epoch, len(batch.index))
+        if self._passes_twice:
             with torch.set_grad_enabled(self.needs_norms()), self.filter.scoring_pass(trainer, pl_module):
                 output = pl_module(batch.x)
                 scores = self._scores(per_sample(self.hooked, output, batch.y), output, batch.y)
@@ -98,7 +99,7 @@ class PRL(GradientCallback):
             batch.kept = (torch.ones_like(kept, dtype=torch.bool),)
 
     def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
-        if self.filter.reforwards(self._epoch):
+        if self._passes_twice:
             return losses
         kept, share = self.filter.keep(self._scores(losses, logits, target), self._epoch)
         if isinstance(batch, Batch):

@@ -61,7 +61,7 @@ def depends_on_batch(name: str) -> bool:
 def cuts_batches(name: str) -> bool:
     """Whether the training step sees some samples of a batch only."""
     method = make(name)
-    return isinstance(method, PRL) and method.filter.reforwards(EPOCHS)
+    return isinstance(method, PRL) and method.filter.reforwards(EPOCHS, SAMPLES)
 
 
 def mechanism(method: Any) -> str:

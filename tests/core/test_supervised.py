@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from sklearn.metrics import r2_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -145,6 +146,48 @@ def test_train_loss_is_the_mean_over_samples(make_trainer: MakeTrainer) -> None:
     with torch.no_grad():
         wanted = float((module(train[0]) - train[1]).square().mean())
     assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(wanted, rel=1e-5)
+
+
+class Stops(L.Callback):
+    """Ends a fit, one way or the other, at the third batch of an epoch."""
+
+    def __init__(self, epoch: int, *, fails: bool) -> None:
+        self.epoch, self.fails = epoch, fails
+        self.losses: list[float] = []  # of that epoch
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.current_epoch == self.epoch:
+            self.losses.append(float(outputs["loss"]))
+        if (trainer.current_epoch, batch_idx) == (self.epoch, 2):
+            if self.fails:
+                raise InterruptedError
+            trainer.should_stop = True
+
+
+def test_train_loss_of_an_epoch_that_ends_early(make_trainer: MakeTrainer) -> None:
+    """Of its first steps, not of the epoch before; and a fit that failed leaves nothing to the next one."""
+    train, module = regression(45, 2), regressor(2, lr=0.1)
+    checkpoint = ModelCheckpoint(monitor="train/loss")
+    stops = Stops(1, fails=False)
+    trainer = make_trainer(stops, checkpoint, max_epochs=3, min_epochs=1, enable_checkpointing=True)
+    trainer.fit(module, loader(train, 5))
+    assert trainer.global_step == 9 + 3
+    assert checkpoint.best_model_score is not None
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(stops.losses[0])
+
+    module = regressor(2, lr=0.0)
+    with pytest.raises(InterruptedError):
+        make_trainer(Stops(0, fails=True), max_epochs=1).fit(module, loader((train[0] + 9, train[1]), 5))
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, loader(train, 5))
+    with torch.no_grad():
+        wanted = float((module(train[0]) - train[1]).square().mean())
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_step_by_hand() -> None:
+    (x, y), module = regression(45, 2), regressor(2)
+    torch.testing.assert_close(module.training_step((x, y), 0), (module(x) - y).square().mean())
 
 
 def test_another_criterion(make_trainer: MakeTrainer) -> None:

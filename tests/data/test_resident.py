@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector
 from torchvision.transforms.v2 import functional as tv
 
 from noisylabels_pl import CoPRL, Crust
-from noisylabels_pl.data import Batch, Diabetes, Digits, NoisyDataModule, resident
+from noisylabels_pl.data import Batch, Diabetes, Digits, resident
 from noisylabels_pl.data.augment import Pixels
 from noisylabels_pl.data.resident import Rows
 from noisylabels_pl.functional import free_memory, memory
@@ -27,6 +27,10 @@ class Recorder(L.Callback):
 
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
+        self.held: list[Any] = []
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.held = [*trainer.datamodule._residents.values()]  # of training and test arrays
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
@@ -51,8 +55,8 @@ def test_the_same_batches_and_weights(
         data, module, recorder = digits(resident=where, **augmentation), classifier(), Recorder()
         trainer = make_trainer(Crust(fraction=0.4, warmup_epochs=1), recorder, max_epochs=3)
         trainer.fit(module, datamodule=data)
-        on_device = [value is not None for value in data._residents.values()]
-        assert on_device == ([] if where is False else [True, True])  # training and test arrays
+        assert [value is not None for value in recorder.held] == ([] if where is False else [True, True])
+        assert not data._residents  # the memory is free again
         runs.append((recorder.seen, parameters_to_vector(module.parameters())))
     for seen, weights in runs[1:]:
         assert torch.equal(weights, runs[0][1])
@@ -103,15 +107,16 @@ def test_auto_takes_what_fits(
     digits: Make, classifier: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch, free: int | None, fits: bool
 ) -> None:
     monkeypatch.setattr(resident, "free_memory", lambda device: free)
-    data: NoisyDataModule = digits(resident="auto")
-    make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
-    assert [value is not None for value in data._residents.values()] == [fits, fits]
+    recorder = Recorder()
+    make_trainer(recorder, max_epochs=1).fit(classifier(), datamodule=digits(resident="auto"))
+    assert [value is not None for value in recorder.held] == [fits, fits]
 
 
 def test_workers_are_kept_where_they_are_asked_for(digits: Make, classifier: Make, make_trainer: Make) -> None:
-    data = digits(num_workers=1, resident="auto")
-    make_trainer(max_epochs=1).fit(classifier(), datamodule=data)
-    assert not data._residents
+    recorder = Recorder()
+    make_trainer(recorder, max_epochs=1).fit(classifier(), datamodule=digits(num_workers=1, resident="auto"))
+    assert recorder.seen
+    assert not recorder.held
 
 
 def test_refusals() -> None:
@@ -152,7 +157,8 @@ def test_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert free > 2**20
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert free_memory(cpu) == 4000
+    (tmp_path / "memory.stat").write_text("anon 700\nfile 300\ninactive_file 200\n")
+    assert free_memory(cpu) == 4200
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory(cpu) > 2**20  # type: ignore[operator]
     assert free_memory(torch.device("meta")) is None
@@ -160,8 +166,8 @@ def test_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 def test_on_cuda_the_data_lies_there(digits: Make, classifier: Make, make_trainer: Make) -> None:
-    data = digits(resident=True, crop_padding=1, flip=True)
-    make_trainer(Crust(warmup_epochs=0), max_epochs=2, accelerator="gpu", devices=1).fit(classifier(), datamodule=data)
-    (held, _) = data._residents.values()
-    assert held.y.is_cuda
-    assert held.x.stored.is_cuda
+    data, recorder = digits(resident=True, crop_padding=1, flip=True), Recorder()
+    trainer = make_trainer(Crust(warmup_epochs=0), recorder, max_epochs=2, accelerator="gpu", devices=1)
+    trainer.fit(classifier(), datamodule=data)
+    assert recorder.held[0].y.is_cuda
+    assert recorder.held[0].x.stored.is_cuda

@@ -457,8 +457,9 @@ def in_parts(x: Tensor, k: int) -> Coreset:
     return distributed_greedy(x, k, parts=min(3, len(x)), generator=seeded(0))
 
 
-def gradients(n: int, d: int = 10) -> Tensor:
-    return logit_gradient(2 * torch.randn(n, d, generator=seeded(0)), torch.randint(d, (n,), generator=seeded(1)))
+def gradients(n: int, d: int = 10, seed: int = 0) -> Tensor:
+    logits = 2 * torch.randn(n, d, generator=seeded(seed))
+    return logit_gradient(logits, torch.randint(d, (n,), generator=seeded(seed + 1)))
 
 
 approximate = pytest.mark.parametrize("select", [sampled, in_parts])
@@ -571,6 +572,37 @@ def test_torch_selects_the_same_with_little_memory(dtype: torch.dtype, monkeypat
         for before, after in zip(plenty, [coreset_torch.greedy(x, 150), coreset_torch.central(x, 150)], strict=True):
             for expected, found in zip(before, after, strict=True):
                 assert torch.equal(torch.as_tensor(expected), torch.as_tensor(found))
+
+
+def outlier(n: int, scale: float, seed: int = 0) -> Tensor:
+    """One point far from the others, as a wrong label's gradient is once a network is sure of all others."""
+    x = (scale * normal(n, 5, seed)).float()
+    x[0] = 1
+    return x
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-5, 1e-6])
+def test_points_much_nearer_to_each_other_than_the_farthest(scale: float) -> None:
+    x = outlier(120, scale)
+    distances = direct_distances(x)
+    nearest, picks = distances.amax().expand(len(x)), []
+    for _ in range(60):
+        gains = (nearest.unsqueeze(1) - distances).clamp(min=0).sum(0)
+        gains[picks] = -1
+        picks.append(int(gains.argmax()))
+        nearest = torch.minimum(nearest, distances[:, picks[-1]])
+    found = distances[:, facility_location(x, 60).indices].amin(1).sum()
+    assert float(found) == pytest.approx(float(nearest.sum()), rel=1e-3)
+
+
+def test_torch_keeps_as_many_as_it_is_asked_for_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most in (400, 1200, 4000, 8000):
+        plan = coreset_distances.Planned(block=400, pairs=most, bytes=0)
+        monkeypatch.setattr(coreset_torch, "planned", lambda *args, plan=plan: plan)
+        for seed in range(8):
+            for x in (outlier(400, 1e-6, seed), gradients(400, seed=seed)):
+                for k in (200, 400):
+                    assert len(coreset_torch.greedy(x, k)[0].unique()) == k
 
 
 def test_planned_memory_is_within_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

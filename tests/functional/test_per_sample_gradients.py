@@ -430,6 +430,37 @@ def test_embeddings_of_one_token() -> None:
     assert_agrees(net, F.cross_entropy, labels(ROWS, classes=5), labels(ROWS))
 
 
+class ByName(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(5, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(input=self.embed(input=x))
+
+
+def test_inputs_by_name() -> None:
+    assert_agrees(built(ByName), F.cross_entropy, labels(ROWS, classes=5), labels(ROWS))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_network(backend: str) -> None:
+    """Its lengths, and that its graph can still be passed by the training."""
+    plain = built(lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(), *head(8)))
+    x, y = normal(ROWS, 2, 9, 9), labels(ROWS)
+    expected = per_sample_gradient_norms(plain, F.cross_entropy, x, y)
+    torch.compiler.reset()
+    net = deepcopy(plain)
+    net.compile(backend=backend)
+    with GradientNorms(net) as norms:
+        losses = F.cross_entropy(net(x), y, reduction="none")
+        torch.testing.assert_close(norms.of(losses), expected)
+        norms.weighted(losses, torch.ones(ROWS, dtype=losses.dtype)).sum().backward()
+    F.cross_entropy(plain(x), y, reduction="sum").backward()
+    for one, other in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
 def per_token(output: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(output.transpose(1, 2), target)
 

@@ -215,6 +215,16 @@ def test_by_itself_it_passes_twice_where_that_is_faster(
         assert sizes == [size for epoch in range(4) for size in ([20, 12] if epoch in second else [20]) * 3]
 
 
+def test_by_itself_it_leaves_batch_normalisation_two_samples(make_trainer: Make) -> None:
+    x, y = problem("ce")
+    loader = indexed(DataLoader(TensorDataset(x[:22], y[:22]), batch_size=20))  # 20 and 2
+    module = fit(Plain(net=Counts()), [PRL(0.4, reforward="auto")], loader, make_trainer, max_epochs=1)
+    pair = CoPRL(Counts, 10, partial(torch.optim.SGD, lr=LR), forget_rate=0.4, ramp_epochs=0)
+    fit(pair, [], loader, make_trainer, max_epochs=1)
+    for net in (module.net, pair.net.first, pair.net.second):
+        assert [size for size, *_ in net.passes] == [20, 12, 2]
+
+
 def test_by_itself_it_takes_gradients_of_all_parameters_once(make_trainer: Make) -> None:
     module = Plain()
     fit(module, [PRL(0.9, score="gradient", reforward="auto")], problem("ce"), make_trainer)
@@ -396,6 +406,7 @@ def test_two_networks_refuse_what_one_does() -> None:
         ({"score": "gradient"}, "score must be one of loss_layer, loss"),
         ({"reforward": True, "scope": "global"}, "may leave a process without samples"),
         ({"reforward": "yes"}, "reforward must be true, false or auto, got 'yes'"),
+        ({"reforward": False, "bf16_scoring": True}, "of the pass that reforward adds, but reforward is False"),
     ):
         with pytest.raises(ValueError, match=message):
             CoPRL(lambda: nn.Linear(2, 2), 2, torch.optim.Adam, **({"forget_rate": 0.2} | options))
