@@ -40,7 +40,6 @@ class Filter:
         forget_rate: float | None,
         ramp_epochs: int,
         schedule: str,
-        *,
         scope: str,
         reforward: bool | str,
         train_mode: bool,
@@ -84,7 +83,7 @@ class Filter:
 
     def scoring_pass(self, trainer: L.Trainer, module: nn.Module) -> AbstractContextManager[None]:
         """For the pass that scores what :meth:`smallest` is to choose from."""
-        return scoring_pass(trainer, module, train_mode=self.train_mode, bf16=self.bf16_scoring)
+        return scoring_pass(trainer, module, self.train_mode, self.bf16_scoring)
 
     def smallest(self, scores: Tensor, epoch: int) -> Tensor:
         """``(k,)`` int64: the samples of this process to keep."""

@@ -71,11 +71,7 @@ def score(
     before = next((parameter.device for parameter in module.parameters()), device)
     module.to(device)  # after a fit it is on the CPU
     logits = targets = None
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.no_grad(),
-        scoring_pass(trainer, module, train_mode=train_mode, bf16=bf16),
-    ):
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), scoring_pass(trainer, module, train_mode, bf16):
         try:
             for batch in _with_progress(trainer, ordered):
                 batch = trainer.strategy.batch_to_device(batch)
@@ -101,7 +97,7 @@ def score(
 
 
 @contextmanager
-def scoring_pass(trainer: L.Trainer, module: nn.Module, *, train_mode: bool, bf16: bool) -> Iterator[None]:
+def scoring_pass(trainer: L.Trainer, module: nn.Module, train_mode: bool, bf16: bool) -> Iterator[None]:
     """The network in evaluation mode, unless ``train_mode``, and in the trainer's precision or autocast to bfloat16."""
     device = trainer.strategy.root_device.type
     half: AbstractContextManager[Any] = torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()

@@ -53,15 +53,7 @@ class CoPRL(TwinModule):
     ) -> None:
         super().__init__(*args, **parts)
         check_choice("score", score, ("loss_layer", "loss"))
-        self.filter = Filter(
-            forget_rate,
-            ramp_epochs,
-            schedule,
-            scope=scope,
-            reforward=reforward,
-            train_mode=train_mode,
-            bf16_scoring=bf16_scoring,
-        )
+        self.filter = Filter(forget_rate, ramp_epochs, schedule, scope, reforward, train_mode, bf16_scoring)
         self.score = score
         self.depends_on_batch = scope == "rank"
 

@@ -68,15 +68,7 @@ class PRL(GradientCallback):
             raise ValueError(f"convert_batchnorm=True is for score='gradient', got {score!r}")
         if reforward == "auto" and score == "gradient":
             reforward = False  # without a second pass it takes the gradients from what scoring found
-        self.filter = Filter(
-            forget_rate,
-            ramp_epochs,
-            schedule,
-            scope=scope,
-            reforward=reforward,
-            train_mode=train_mode,
-            bf16_scoring=bf16_scoring,
-        )
+        self.filter = Filter(forget_rate, ramp_epochs, schedule, scope, reforward, train_mode, bf16_scoring)
         self.score = score
         self.needs_index = reforward is not False
         self.depends_on_batch = scope == "rank"
