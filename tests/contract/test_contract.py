@@ -271,14 +271,17 @@ def test_it_trains_on_something_else_than_the_modules_own_loss(method: str, digi
     assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), module.parameters(), strict=True))
 
 
+class Plain(WithCriterion):
+    """Does nothing else in its step."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return self.criterion(self(x), y)
+
+
 @every_method
 def test_a_compiled_module_trains_the_same(method: str, digits: Make, make_trainer: Make) -> None:
     """What was compiled without the callback, or with it, must not be used again for a fit of the other kind."""
-
-    class Plain(WithCriterion):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            x, y = batch
-            return self.criterion(self(x), y)
 
     def compiled(module: Any) -> Any:
         return torch.compile(module, backend="eager")
@@ -310,11 +313,6 @@ class Compiled(L.Callback):
 
 @every_method
 def test_a_compiled_module_is_compiled_once(method: str, digits: Make, make_trainer: Make) -> None:
-    class Plain(WithCriterion):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            x, y = batch
-            return self.criterion(self(x), y)
-
     compiled = Compiled()
     callbacks = [*as_callbacks(method), compiled]
     fit_foreign(
