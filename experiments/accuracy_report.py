@@ -18,7 +18,7 @@ HEADER = (
     "mean of last 10",
     "best noisy-validation epoch",
     "best (oracle)",
-    "wrong labels memorised",
+    "wrong labels memorized",
     "T off by",
 )
 SHOWN = ("T", "penalty")  # options that tell rows of one method apart
@@ -35,7 +35,7 @@ def line(name: str, runs: list[dict[str, Any]]) -> tuple[str, ...]:
         f"`{name}`",
         str(len(runs)),
         *(mean_std([run["test_accuracy"][number] for run in runs]) for number in runs[0]["test_accuracy"]),
-        mean_std([run["history"]["train/memorised"][-1] for run in runs]),
+        mean_std([run["history"]["train/memorized"][-1] for run in runs]),
         mean_std([run.get("transition", {}).get("error") for run in runs]),
     )
 

@@ -2,17 +2,22 @@ from .core import Classifier as Classifier
 from .core import Regressor as Regressor
 from .core import RobustLoss as RobustLoss
 from .data import indexed as indexed
-from .functional import per_sample_gradient_norms as per_sample_gradient_norms
 from .losses import BackwardCorrectionLoss as BackwardCorrectionLoss
 from .losses import ForwardCorrectionLoss as ForwardCorrectionLoss
 from .losses import GCELoss as GCELoss
-from .methods.clipping import IndividualClip as IndividualClip
-from .methods.clipping import NormClip as NormClip
-from .methods.co_prl import CoPRL as CoPRL
-from .methods.crust import Crust as Crust
-from .methods.elr import ELR as ELR
-from .methods.elr_plus import ELRPlus as ELRPlus
-from .methods.loss_correction import LossCorrection as LossCorrection
-from .methods.prl import PRL as PRL
+from .methods import ELR as ELR
+from .methods import SPL as SPL
+from .methods import BackwardCorrection as BackwardCorrection
+from .methods import CoPRL as CoPRL
+from .methods import CoTeaching as CoTeaching
+from .methods import Crust as Crust
+from .methods import ELRPlus as ELRPlus
+from .methods import ForwardCorrection as ForwardCorrection
+from .methods import IndividualClip as IndividualClip
+from .methods import MinSGD as MinSGD
+from .methods import NormClip as NormClip
+from .methods import PRLGradient as PRLGradient
+from .methods import PRLLossLayer as PRLLossLayer
+from .per_sample import per_sample_gradient_norms as per_sample_gradient_norms
 
 __version__: str

@@ -1,6 +1,6 @@
 """``python -m noisylabels_pl``."""
 
-from noisylabels_pl.cli.run import main
+from noisylabels_pl.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -70,7 +70,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
     """Runs ``python -m noisylabels_pl`` with the given overrides in an empty folder; returns the run's folder."""
-    from noisylabels_pl.cli.run import main
+    from noisylabels_pl.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -82,7 +82,7 @@ def test_functional_works_without_lightning() -> None:
     ("module", "unwanted"),
     [
         ("noisylabels_pl", "torch"),
-        ("noisylabels_pl.cli.run", "torch"),
+        ("noisylabels_pl.cli.main", "torch"),
         ("noisylabels_pl.data", "wandb"),
         ("noisylabels_pl.data", "sklearn.datasets"),
         ("noisylabels_pl.report.curves", "matplotlib"),

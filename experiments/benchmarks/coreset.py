@@ -16,18 +16,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from timing import arguments, device, interleaved, machine, peak, report, synchronise
+from timing import arguments, device, interleaved, machine, peak, report, synchronize
 from torch import Tensor
 
-from noisylabels_pl.functional import (
-    Coreset,
-    centrality,
-    coreset_torch,
-    distributed_greedy,
-    facility_location,
-    stochastic_greedy,
-)
+from noisylabels_pl.functional import Coreset, centrality, distributed_greedy, facility_location, stochastic_greedy
 from noisylabels_pl.functional import logit_gradient as gradient
+from noisylabels_pl.functional.coreset import greedy_torch
 
 
 def points(n: int, d: int) -> Tensor:
@@ -53,9 +47,9 @@ def side_by_side(n: int, d: int, rounds: int) -> None:
         "torch.cdist": lambda: torch.cdist(x, x),
         "torch.cdist, direct": lambda: torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist"),
         "facility_location": lambda: facility_location(x, k),
-        "facility_location, torch": lambda: coreset_torch.greedy(x, k),
+        "facility_location, torch": lambda: greedy_torch.greedy(x, k),
         "centrality": lambda: centrality(x, k),
-        "centrality, torch": lambda: coreset_torch.central(x, k),
+        "centrality, torch": lambda: greedy_torch.central(x, k),
     }
     rival = apricot(x, k)
     if rival is not None:
@@ -70,18 +64,18 @@ def large(n: int, d: int) -> None:
     alternatives: dict[str, Callable[[], float]] = {
         "centrality": lambda: centrality(x, n // 2).cost,
         "facility_location": lambda: facility_location(x, n // 2).cost,
-        "facility_location, torch": lambda: float(coreset_torch.greedy(x, n // 2)[2].sum()),
+        "facility_location, torch": lambda: float(greedy_torch.greedy(x, n // 2)[2].sum()),
     }
     for name, cost in alternatives.items():
-        synchronise()
+        synchronize()
         start = time.perf_counter()
         found = cost()
         seconds = time.perf_counter() - start
         print(f"- {name}, n = {n}: {seconds:.1f} s, {peak() - before:.2f} GiB above, cost {found:.1f}", flush=True)
     if find_spec("numba") and x.device.type == "cpu":
-        from noisylabels_pl.functional import coreset_numba
+        from noisylabels_pl.functional.coreset import greedy_numba
 
-        passes = {"pass": lambda: coreset_numba._prepare(x), "whole": lambda: centrality(x, n // 2)}
+        passes = {"pass": lambda: greedy_numba._prepare(x), "whole": lambda: centrality(x, n // 2)}
         times = {name: statistics.median(values) for name, values in interleaved(passes, 3).items()}
         print(f"- centrality takes {times['whole'] / times['pass']:.2f} times its pass over all distances")
     print(f"\n{machine()}\n")
@@ -98,7 +92,7 @@ def approximate(n: int, d: int) -> None:
         parts = max(4, n // 5000)
         alternatives: dict[str, Callable[[], float]] = {
             "exact": partial(cost_of, facility_location, x, k),
-            "exact, torch": lambda k=k: float(coreset_torch.greedy(x, k)[2].sum()),  # type: ignore[misc]
+            "exact, torch": lambda k=k: float(greedy_torch.greedy(x, k)[2].sum()),  # type: ignore[misc]
             "stochastic": partial(cost_of, stochastic_greedy, x, k, generator=generator.manual_seed(0)),
             "distributed": partial(cost_of, distributed_greedy, x, k, parts=parts, generator=generator),
         }

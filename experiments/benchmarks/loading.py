@@ -1,8 +1,8 @@
 """Images cut out of the device's memory against a DataLoader that crops and flips one image at a time.
 
 usage: python experiments/benchmarks/loading.py [--n 20000] [--batch 128] [--rounds 7] [--net resnet32_cifar]
-An epoch is timed until its batches are on the device, cropped, flipped and normalised; no network. The second table
-has one training step, and how much of it goes to cropping, flipping and normalising.
+An epoch is timed until its batches are on the device, cropped, flipped and normalized; no network. The second table
+has one training step, and how much of it goes to cropping, flipping and normalizing.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def share_of_a_step(n: int, batch: int, rounds: int, name: str) -> None:
 
     alternatives = {
         "forward and backward": step,
-        "crop, flip, normalise": lambda: data.on_after_batch_transfer(next(batches), 0),
+        "crop, flip, normalize": lambda: data.on_after_batch_transfer(next(batches), 0),
     }
     print()
     report(f"A step of {name}, batch {batch}", interleaved(alternatives, rounds), "forward and backward")

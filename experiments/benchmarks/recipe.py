@@ -16,7 +16,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from timing import arguments, device, machine, synchronise
+from timing import arguments, device, machine, synchronize
 from torch.profiler import ProfilerActivity, profile
 
 from noisylabels_pl import Crust
@@ -42,7 +42,7 @@ class Busy(L.Callback):
     ) -> None:
         enough = device().type == "cuda" and trainer.num_training_batches > 5 + STEPS
         if enough and trainer.current_epoch == self.epoch and batch_idx == 5:
-            synchronise()
+            synchronize()
             self.profile = profile(activities=[ProfilerActivity.CUDA])
             self.profile.start()
             self.start = time.perf_counter()
@@ -51,7 +51,7 @@ class Busy(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if hasattr(self, "profile") and batch_idx == 5 + STEPS - 1:
-            synchronise()
+            synchronize()
             seconds = time.perf_counter() - self.start
             self.profile.stop()
             self.share = sum(event.self_device_time_total for event in self.profile.key_averages()) / 1e6 / seconds
@@ -86,7 +86,7 @@ def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bo
     )
     start = time.perf_counter()
     trainer.fit(Classifier(net, 10, sgd, steps), datamodule=data)
-    synchronise()
+    synchronize()
     seconds = time.perf_counter() - start
     whole, score, select = (sum(value or 0 for value in history.column(name)) for name in STAGES)
     print(f"### CRUST on CIFAR-10, {epochs} epochs of {len(data.train_indices)} samples, {precision}\n")

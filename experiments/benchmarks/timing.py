@@ -27,10 +27,10 @@ def interleaved(
     start = time.perf_counter()
     for _ in range(rounds):
         for name, alternative in alternatives.items():
-            synchronise()
+            synchronize()
             before = time.perf_counter()
             own = alternative()
-            synchronise()
+            synchronize()
             times[name].append(own if isinstance(own, float) else time.perf_counter() - before)
         if time.perf_counter() - start > seconds:
             break
@@ -41,7 +41,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from timing import arguments, interleaved, peak, report, synchronise
+from timing import arguments, interleaved, peak, report, synchronize
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from noisylabels_pl import ELR, PRL, CoPRL, Crust, ForwardCorrectionLoss, GCELoss, IndividualClip, RobustLoss, indexed
 from noisylabels_pl import nets as backbones
 from noisylabels_pl.core import Classifier
-from noisylabels_pl.functional import batchnorm_to_groupnorm, transition_matrix
+from noisylabels_pl.functional import transition_matrix
+from noisylabels_pl.per_sample import batchnorm_to_groupnorm
 
 Make = Callable[[], nn.Module]
 
@@ -66,11 +67,11 @@ class Clock(L.Callback):
     seconds = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        synchronise()
+        synchronize()
         self.start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        synchronise()
+        synchronize()
         self.seconds = self.seconds or time.perf_counter() - self.start
 
 
@@ -127,9 +128,9 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
             WithCriterion(net()), known, precision, Crust(warmup_epochs=0, bf16_scoring=True), epochs=2
         ),
         "PRL(L) 0.45, masked": callback(lambda: PRL(0.45), plain),
-        "PRL(L) 0.45": callback(lambda: PRL(0.45, reforward="auto")),
-        "PRL(L) 0.45, bf16 scoring": callback(lambda: PRL(0.45, reforward="auto", bf16_scoring=True)),
-        "Co-PRL(L) 0.45, masked": twin(reforward=False),
+        "PRL(L) 0.45": callback(lambda: PRL(0.45, second_forward="auto")),
+        "PRL(L) 0.45, bf16 scoring": callback(lambda: PRL(0.45, second_forward="auto", bf16_scoring=True)),
+        "Co-PRL(L) 0.45, masked": twin(second_forward=False),
         "Co-PRL(L) 0.45": twin(),
         "Co-PRL(L) 0.45, bf16 scoring": twin(bf16_scoring=True),
         "Co-PRL(L) 0.2": twin(forget_rate=0.2),

@@ -26,7 +26,7 @@ HEADER = (
     "best (oracle)",
     "right labels: selected",
     "right labels: all",
-    "realised noise",
+    "realized noise",
 )
 
 
@@ -43,7 +43,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 *accuracy.values(),
                 mean_std([run["selection_precision"] for run in runs]),
                 mean_std([run["pool_precision"] for run in runs]),
-                mean_std([run["noise"]["realised_rate"] for run in runs]),
+                mean_std([run["noise"]["realized_rate"] for run in runs]),
             )
         )
     return markdown(HEADER, body)
@@ -58,24 +58,24 @@ def method(row: dict[str, Any]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Mean and range over seeds of what becomes of test and of wrongly labelled training samples."""
+    """Mean and range over seeds of what becomes of test and of wrongly labeled training samples."""
     figure = Figure(figsize=(9, 3.4), dpi=150, layout="constrained")
     axes = figure.subplots(1, 2, sharey=True, sharex=True)
-    panels = (("test/acc", "test accuracy"), ("train/memorised", "wrong training labels memorised"))
+    panels = (("test/acc", "test accuracy"), ("train/memorized", "wrong training labels memorized"))
     styles = {"crust": ("#0072B2", "-", "CRUST"), "ce": ("#D55E00", "--", "cross-entropy")}
     longest = max(row["epochs"] for row in rows)
     for name, runs in group([row for row in rows if budget(row) == (0, longest)], method).items():
         if name not in styles:
             continue
-        colour, line, label = styles[name]
+        color, line, label = styles[name]
         for axis, (metric, _) in zip(axes, panels, strict=True):
             curves = [[100 * value for value in run["history"][metric]] for run in runs]
             epochs = range(longest)
             axis.plot(
-                epochs, [sum(values) / len(values) for values in zip(*curves, strict=True)], line, c=colour, label=label
+                epochs, [sum(values) / len(values) for values in zip(*curves, strict=True)], line, c=color, label=label
             )
             low, high = ([f(values) for values in zip(*curves, strict=True)] for f in (min, max))
-            axis.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+            axis.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
     for axis, (_, title) in zip(axes, panels, strict=True):
         axis.set(xlabel="epoch", title=title, ylim=(0, 100))
         axis.grid(alpha=0.3)

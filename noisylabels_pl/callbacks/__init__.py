@@ -1,7 +1,7 @@
 """Helpers that belong to no method."""
 
 from noisylabels_pl.callbacks.history import History
-from noisylabels_pl.callbacks.labels import LabelQuality
-from noisylabels_pl.callbacks.progress import ProgressBar
+from noisylabels_pl.callbacks.label_quality import LabelQuality
+from noisylabels_pl.callbacks.progress_bar import ProgressBar
 
 __all__ = ["History", "LabelQuality", "ProgressBar"]

@@ -26,7 +26,7 @@ class History(L.Callback):
         metric: by which predictions are judged: ``acc``, or ``r2`` in regression.
 
     Attributes:
-        rows: one dict an epoch: ``epoch``, ``step`` (optimiser steps so far), ``seconds``, and all logged metrics.
+        rows: one dict an epoch: ``epoch``, ``step`` (optimizer steps so far), ``seconds``, and all logged metrics.
     """
 
     def __init__(self, path: Path | None = None, metric: str = "acc") -> None:

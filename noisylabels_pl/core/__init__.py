@@ -1,28 +1,36 @@
 """The glue between kernels and Lightning that every method shares."""
 
-from noisylabels_pl.core.criterion import REGRESSION_LOSSES, CriterionCallback, per_sample
-from noisylabels_pl.core.filtering import Filter, masked
+from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
+from noisylabels_pl.core.criterion_callback import REGRESSION_LOSSES, CriterionCallback, per_sample_losses
+from noisylabels_pl.core.distributed import run_sharded
+from noisylabels_pl.core.filter_callback import FilterCallback
+from noisylabels_pl.core.filter_twin import FilterTwin
 from noisylabels_pl.core.gradient_callback import GradientCallback
-from noisylabels_pl.core.processes import share
 from noisylabels_pl.core.robust_loss import RobustLoss
-from noisylabels_pl.core.selection import SelectionCallback
-from noisylabels_pl.core.stages import Artefacts, Stage, StagedMethod, run_stages
-from noisylabels_pl.core.supervised import TASKS, Classifier, Regressor, Supervised, Task, check_task
-from noisylabels_pl.core.table import SampleTable, SampleTables
+from noisylabels_pl.core.scoring import Scores, score, scoring_pass, training_loader
+from noisylabels_pl.core.selection_callback import SelectionCallback
+from noisylabels_pl.core.stages import Artifacts, Stage, StagedMethod, run_stages
+from noisylabels_pl.core.supervised import Classifier, Regressor, Supervised
+from noisylabels_pl.core.tables import SampleTable, SampleTables
+from noisylabels_pl.core.task import TASKS, Task, check_task
 from noisylabels_pl.core.twin import TwinModule, Twins
 
 __all__ = [
     "REGRESSION_LOSSES",
     "TASKS",
-    "Artefacts",
+    "Artifacts",
+    "BatchFilter",
     "Classifier",
     "CriterionCallback",
-    "Filter",
+    "FilterCallback",
+    "FilterOptions",
+    "FilterTwin",
     "GradientCallback",
     "Regressor",
     "RobustLoss",
     "SampleTable",
     "SampleTables",
+    "Scores",
     "SelectionCallback",
     "Stage",
     "StagedMethod",
@@ -31,8 +39,11 @@ __all__ = [
     "TwinModule",
     "Twins",
     "check_task",
-    "masked",
-    "per_sample",
+    "masked_losses",
+    "per_sample_losses",
+    "run_sharded",
     "run_stages",
-    "share",
+    "score",
+    "scoring_pass",
+    "training_loader",
 ]

@@ -8,17 +8,17 @@ import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-from noisylabels_pl.core.criterion import CriterionCallback
-from noisylabels_pl.functional import GradientNorms, batchnorm_to_groupnorm
+from noisylabels_pl.core.criterion_callback import CriterionCallback
+from noisylabels_pl.per_sample import GradientNorms, batchnorm_to_groupnorm
 
 
 class GradientCallback(CriterionCallback):
-    """A :class:`CriterionCallback` whose ``adjust`` may ask for :meth:`gradient_norms`.
+    """A :class:`CriterionCallback` whose ``adjust_losses`` may ask for :meth:`gradient_norms`.
 
     Hooks on the module's layers are in place during a fit, see :class:`~noisylabels_pl.functional.GradientNorms`.
 
     Args:
-        convert_batchnorm: replace the module's batch normalisation, which mixes samples, by group normalisation, for
+        convert_batchnorm: replace the module's batch normalization, which mixes samples, by group normalization, for
             good, before the fit, or before a checkpoint of one is loaded for evaluation. A network that is made in
             ``configure_model`` comes too late.
         criterion: see :class:`CriterionCallback`.
@@ -46,7 +46,7 @@ class GradientCallback(CriterionCallback):
         return self._norms.weighted(losses, weights)
 
     def conflict(self, other: CriterionCallback) -> str | None:
-        if other.mixes():
+        if other.mixes_samples():
             return f"{self._name()} judges each sample, but {other._name()} mixes samples"
         return super().conflict(other)
 
@@ -57,7 +57,7 @@ class GradientCallback(CriterionCallback):
             if any(isinstance(other, WeightAveraging) for other in callbacks[: callbacks.index(self)]):
                 raise ValueError(
                     f"weight averaging has copied the module before {self._name()} could convert its batch "
-                    f"normalisation; put {self._name()} before it in the Trainer's callbacks"
+                    f"normalization; put {self._name()} before it in the Trainer's callbacks"
                 )
             batchnorm_to_groupnorm(pl_module)  # before the optimizer is given the parameters
 

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 from torch import Tensor, nn
 
-from noisylabels_pl.core.criterion import CriterionCallback, per_sample
+from noisylabels_pl.core.criterion_callback import CriterionCallback, per_sample_losses
 from noisylabels_pl.data import Batch
 
 
@@ -40,8 +40,8 @@ class RobustLoss(CriterionCallback):
         self.loss = loss
         self.tasks = getattr(loss, "tasks", ("classification", "regression"))
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        return per_sample(self.loss.to(logits.device), logits, target)
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        return per_sample_losses(self.loss.to(logits.device), logits, target)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)

@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-Artefacts = dict[str, Tensor]
+Artifacts = dict[str, Tensor]
 """What stages hand on, by name: a transition matrix, labels, indices, weights."""
 
 _log = logging.getLogger(__name__)
@@ -26,19 +26,19 @@ class Stage:
 
     Attributes:
         name: of the stage, and of its folder.
-        method: from the artefacts of earlier stages to what this one trains with: a criterion, a callback, or whatever
+        method: from the artifacts of earlier stages to what this one trains with: a criterion, a callback, or whatever
             else is a method.
-        hand_on: from the fitted ``(trainer, module)`` to the artefacts that this stage adds; called on all ranks, the
+        outputs: from the fitted ``(trainer, module)`` to the artifacts that this stage adds; called on all ranks, the
             first one's count.
-        start: called with the fresh module and the artefacts before the fit, to start from given weights for example.
+        initialize: called with the fresh module and the artifacts before the fit, to start from given weights for example.
         max_epochs: of this stage; the Trainer's if not given.
         monitor: what its best checkpoint is chosen by, ``val/loss`` or ``val/acc``; the run's choice if not given.
     """
 
     name: str
-    method: Callable[[Artefacts], Any]
-    hand_on: Callable[[L.Trainer, L.LightningModule], Artefacts] = lambda trainer, module: {}
-    start: Callable[[L.LightningModule, Artefacts], None] = lambda module, artefacts: None
+    method: Callable[[Artifacts], Any]
+    outputs: Callable[[L.Trainer, L.LightningModule], Artifacts] = lambda trainer, module: {}
+    initialize: Callable[[L.LightningModule, Artifacts], None] = lambda module, artifacts: None
     max_epochs: int | None = None
     monitor: str | None = None
 
@@ -49,7 +49,7 @@ class StagedMethod(ABC):
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def reveals(self) -> tuple[str, ...]:
         """What of the noise it is to be told, on the user's explicit wish: ``("T",)`` for the configured matrix."""
         return ()
 
@@ -61,31 +61,31 @@ class StagedMethod(ABC):
 def run_stages(
     stages: Sequence[Stage],
     folder: Path,
-    fit: Callable[[Stage, Artefacts], tuple[L.Trainer, L.LightningModule]],
+    fit: Callable[[Stage, Artifacts], tuple[L.Trainer, L.LightningModule]],
     *,
     resume: bool = False,
-    given: Artefacts | None = None,
-) -> Artefacts:
+    given: Artifacts | None = None,
+) -> Artifacts:
     """Fit one stage after another and keep what each hands on in ``folder/<name>.pt``.
 
     Args:
         stages: with different names.
         folder: exists, and is the same for all ranks.
         fit: trains one stage. When resuming it goes on from the checkpoint that it finds, and a stage that handed on
-            its artefacts is not fitted again; the last one always is, so that there is something to report.
-        resume: whether to look for the artefacts of an earlier run.
-        given: artefacts that the first stage already has.
+            its artifacts is not fitted again; the last one always is, so that there is something to report.
+        resume: whether to look for the artifacts of an earlier run.
+        given: artifacts that the first stage already has.
 
     Returns:
-        The artefacts of all stages.
+        The artifacts of all stages.
 
     Raises:
-        ValueError: two stages have the same name, or hand on an artefact of the same name.
+        ValueError: two stages have the same name, or hand on an artifact of the same name.
     """
     names = [stage.name for stage in stages]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a staged method needs stages of different names, got {', '.join(names) or 'none'}")
-    artefacts: Artefacts = dict(given or {})
+    artifacts: Artifacts = dict(given or {})
     if not resume:
         for stage in stages:  # of an older run, which a later resume would take for this one's
             (folder / f"{stage.name}.pt").unlink(missing_ok=True)
@@ -95,24 +95,24 @@ def run_stages(
             added = torch.load(path, weights_only=True)
             _log.info("stage %s was finished before and left %s", stage.name, ", ".join(added) or "nothing")
         else:
-            trainer, module = fit(stage, artefacts)
-            added = stage.hand_on(trainer, module)
+            trainer, module = fit(stage, artifacts)
+            added = stage.outputs(trainer, module)
             if not isinstance(added, dict) or not all(isinstance(value, Tensor) for value in added.values()):
                 raise TypeError(
-                    f"hand_on of stage {stage.name} must return {{name: tensor}}, got {type(added).__name__}"
+                    f"outputs of stage {stage.name} must return {{name: tensor}}, got {type(added).__name__}"
                 )
             added = {name: value.cpu() for name, value in added.items()}
             added = trainer.strategy.broadcast(added)
-            if twice := artefacts.keys() & added.keys():
+            if twice := artifacts.keys() & added.keys():
                 raise ValueError(f"stage {stage.name} hands on {', '.join(sorted(twice))}, as an earlier stage does")
             if trainer.is_global_zero and len(stages) > 1:
                 _save(added, path)
-        artefacts |= added
-    return artefacts
+        artifacts |= added
+    return artifacts
 
 
-def _save(artefacts: Artefacts, path: Path) -> None:
+def _save(artifacts: Artifacts, path: Path) -> None:
     """All or nothing, because a half-written file would pass for a finished stage."""
     partial = path.with_suffix(".partial")
-    torch.save(artefacts, partial)
+    torch.save(artifacts, partial)
     os.replace(partial, path)

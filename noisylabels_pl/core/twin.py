@@ -12,9 +12,11 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from noisylabels_pl.core.supervised import TASKS, Supervised, check_task
-from noisylabels_pl.core.table import SampleTables
-from noisylabels_pl.data import Batch, training_loader
+from noisylabels_pl.core.scoring import training_loader
+from noisylabels_pl.core.supervised import Supervised
+from noisylabels_pl.core.tables import SampleTables
+from noisylabels_pl.core.task import TASKS, check_task
+from noisylabels_pl.data import Batch
 
 
 class Twins(nn.Module):
@@ -33,7 +35,7 @@ class Twins(nn.Module):
 class TwinModule(Supervised, ABC):
     """Trains two networks on the same batches, each with a loss that may depend on both.
 
-    One optimizer holds the parameters of both and minimises the sum of the losses. As long as no loss sends gradients
+    One optimizer holds the parameters of both and minimizes the sum of the losses. As long as no loss sends gradients
     into the other network, this is what an optimizer for each would do, bit for bit; and precision plugins, gradient
     accumulation and schedulers work as for one network. Gradients are clipped for each network by itself, and so are
     those of whatever else a subclass trains. Validation and test report the mean of the outputs.
@@ -45,7 +47,7 @@ class TwinModule(Supervised, ABC):
 
     Args:
         make_net: makes a network; called twice, so that the two start from different weights.
-        num_classes: ``C``; for regression the outputs of a sample.
+        num_outputs: ``C``; for regression the outputs of a sample.
         optimizer: called with the parameters of both.
         scheduler: called with the optimizer; steps once an epoch.
         task: ``classification``, or ``regression`` if the subclass's ``tasks`` have it.
@@ -62,14 +64,14 @@ class TwinModule(Supervised, ABC):
     def __init__(
         self,
         make_net: Callable[[], nn.Module],
-        num_classes: int,
+        num_outputs: int,
         optimizer: Callable[[Any], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         *,
         task: str = "classification",
     ) -> None:
         check_task(type(self).__name__, self.tasks, task)
-        super().__init__(Twins(make_net(), make_net()), TASKS[task](num_classes), optimizer, scheduler)
+        super().__init__(Twins(make_net(), make_net()), TASKS[task](num_outputs), optimizer, scheduler)
         self.tables = SampleTables()
 
     @abstractmethod

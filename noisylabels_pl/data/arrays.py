@@ -48,7 +48,7 @@ class Arrays:
     y_train_clean: Tensor | None = None
 
     @property
-    def num_classes(self) -> int:
+    def num_outputs(self) -> int:
         """How many values a network gives for a sample: classes, or coordinates of the targets."""
         return len(self.class_names)
 
@@ -172,7 +172,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean.squeeze(0).float(), torch.where(std > 0, std, 1.0).squeeze(0).float()
 
 
-def standardise(y_train: Tensor, *others: Tensor) -> list[Tensor]:
+def standardize(y_train: Tensor, *others: Tensor) -> list[Tensor]:
     """Regression targets with mean 0 and standard deviation 1 in each coordinate of the training set."""
     std, mean = torch.std_mean(y_train.double(), dim=0, correction=0)
     std = torch.where(std > 0, std, 1.0)
@@ -190,7 +190,7 @@ def regression_arrays(
     asymmetric_map: dict[str, str] | None = None,
 ) -> Arrays:
     """A regression dataset of features ``x`` ``(n, d)`` and right targets ``y`` ``(n, q)``, split by rows."""
-    y_train, y_test = standardise(y[train], y[test])
+    y_train, y_test = standardize(y[train], y[test])
     mean, std = moments(x[train])
     return Arrays(
         x_train=x[train],

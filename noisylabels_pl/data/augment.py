@@ -9,14 +9,14 @@ from torch import Tensor
 _WIDE = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
-class Pixels:
+class PaddedImages:
     """Images laid out so that cropping and flipping a batch of them is one gather.
 
     Channels come last, the padding is in place, and up to four channels of bytes are one number.
 
     Args:
         x: ``(n, C, H, W)`` of any type.
-        padding: pixels to be added on every side, as zeros; in images that are not normalised yet, black.
+        padding: pixels to be added on every side, as zeros; in images that are not normalized yet, black.
     """
 
     def __init__(self, x: Tensor, padding: int) -> None:
@@ -65,7 +65,7 @@ def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) ->
     """Shift each image by its own offset, filling with zeros, and mirror some; all on one device.
 
     Args:
-        x: ``(B, C, H, W)`` of any type, not normalised yet: what is shifted in is black.
+        x: ``(B, C, H, W)`` of any type, not normalized yet: what is shifted in is black.
         offsets: ``(B, 2)`` int64 in ``0..2 * padding``: where the crop starts in the padded image, rows then columns.
         flips: ``(B,)`` bool, which images to mirror left to right.
         padding: pixels added on every side before cropping.
@@ -73,4 +73,4 @@ def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) ->
     Returns:
         ``(B, C, H, W)``.
     """
-    return Pixels(x, padding).take(torch.arange(len(x), device=x.device), offsets, flips)
+    return PaddedImages(x, padding).take(torch.arange(len(x), device=x.device), offsets, flips)

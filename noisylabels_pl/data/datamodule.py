@@ -16,20 +16,20 @@ from noisylabels_pl.data.augment import crop_and_flip
 from noisylabels_pl.data.batch import Batch, indexed
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
-from noisylabels_pl.data.resident import Resident, Rows, fits
+from noisylabels_pl.data.resident import Resident, ResidentRows, fits
 from noisylabels_pl.data.sampler import SelectionSampler
 
 
 class NoisyDataModule(L.LightningDataModule, ABC):
     """A dataset in memory whose training labels were corrupted once, before the validation split.
 
-    Batches travel as stored (uint8 for images) and are normalised, and in training augmented, on the device. What a
+    Batches travel as stored (uint8 for images) and are normalized, and in training augmented, on the device. What a
     sample's augmentation is in an epoch follows from ``(seed, epoch, index)``, so it does not depend on workers, ranks
     or the order of samples. A network in ``eval()`` mode sees nothing augmented.
 
     Args:
         noise: what to do to the training labels.
-        batch_size: samples per optimiser step, on all devices together.
+        batch_size: samples per optimizer step, on all devices together.
         val_fraction: share of the training set, with its noisy labels, that is held out for validation.
         train_size: keep only so many training samples, chosen at random and stratified; ``None`` for all.
         crop_padding: in training, crop at random after padding so many pixels; 0 for no cropping.
@@ -37,7 +37,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         num_workers: of the loaders. Batches are cut from memory, so 0 is fastest for all but huge sets.
         resident: hold the dataset on the device that trains, and cut batches out of it there: ``True``, ``False``, or
             ``"auto"``, if it takes at most a quarter of what is free and there are no workers. Results are the same; a
-            hook before the transfer to the device finds :class:`~noisylabels_pl.data.resident.Rows` in the batch.
+            hook before the transfer finds :class:`~noisylabels_pl.data.resident.ResidentRows` in the batch.
         seed: of split, order and augmentation.
 
     Attributes:
@@ -171,32 +171,32 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             self._prepare(batch)
             return batch
         x, y = batch
-        if isinstance(x, Rows):
+        if isinstance(x, ResidentRows):
             x, y = x.of.take(x.rows)
-        return self._normalise(x), self._match(y)
+        return self._normalize(x), self._cast_to_module(y)
 
     def _prepare(self, batch: Batch) -> None:
-        draws = self._draws_of(batch.index)
-        if isinstance(batch.x, Rows):
+        draws = self._augmentation_for(batch.index)
+        if isinstance(batch.x, ResidentRows):
             batch.x, batch.y = batch.x.of.take(batch.x.rows, *draws)
         elif draws:
             batch.x = crop_and_flip(batch.x, *draws, padding=self.crop_padding)
-        batch.x, batch.y = self._normalise(batch.x), self._match(batch.y)
+        batch.x, batch.y = self._normalize(batch.x), self._cast_to_module(batch.y)
         if batch.partner is not None:
             self._prepare(batch.partner)
 
-    def _normalise(self, x: Tensor) -> Tensor:
+    def _normalize(self, x: Tensor) -> Tensor:
         if self._moments is None or self._moments[0].device != x.device:
             self._moments = self.arrays.mean.to(x.device), self.arrays.std.to(x.device)
         mean, std = self._moments
-        return self._match((x.float() - mean).div_(std))
+        return self._cast_to_module((x.float() - mean).div_(std))
 
-    def _match(self, values: Tensor) -> Tensor:
+    def _cast_to_module(self, values: Tensor) -> Tensor:
         """Real numbers in the module's precision, which may be 64-true or bf16-true."""
         module = None if self.trainer is None else self.trainer.lightning_module
         return values if module is None or not values.is_floating_point() else values.to(module.dtype)
 
-    def _draws_of(self, index: Tensor) -> tuple[Tensor, ...]:
+    def _augmentation_for(self, index: Tensor) -> tuple[Tensor, ...]:
         """Offsets of the crops and flips of some training samples in this epoch; nothing if they stay as they are."""
         trainer = self.trainer
         if not (self.crop_padding or self.flip) or trainer is None:
@@ -257,7 +257,7 @@ class _Rows(Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> tuple[Any, Any]:
         rows = self.rows[indices]
-        return (self.x[rows], self.y[rows]) if self.resident is None else (Rows(self.resident, rows), None)
+        return (self.x[rows], self.y[rows]) if self.resident is None else (ResidentRows(self.resident, rows), None)
 
 
 def _identity(batch: Any) -> Any:

@@ -17,7 +17,7 @@ from noisylabels_pl.functional import (
     TARGET_CORRUPTIONS,
     check_choice,
     check_transition_matrix,
-    corrupt,
+    corrupt_labels,
     corrupt_targets,
     transition_matrix,
 )
@@ -44,7 +44,7 @@ class LabelNoise:
         path: for ``file``: a ``noise.npz``.
         strength: for ``linadv`` and ``mixture``: how large the wrong linear targets are.
         features: corrupt the features of samples with wrong labels as well: Gaussian noise of so many standard
-            deviations of each feature, or colour, is added to them; 0 for none.
+            deviations of each feature, or color, is added to them; 0 for none.
 
     Raises:
         ValueError: an unknown ``kind`` or ``count``, a ``rate`` outside ``[0, 1]``, a missing ``matrix`` or ``path``.
@@ -127,7 +127,7 @@ class LabelNoise:
             observed = self._corrupt_targets(labels, features, class_names, asymmetric_map or {}, generator)
         else:
             T = self._transition_matrix(class_names, asymmetric_map or {}, generator)
-            observed = corrupt(labels, T, generator=generator, exact=self.count == "exact")
+            observed = corrupt_labels(labels, T, generator=generator, exact=self.count == "exact")
         noisy = NoisyLabels(observed, labels if clean is None else clean, T, num_classes)
         if not self.features:
             return noisy

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from noisylabels_pl.functional import empirical_transition
+from noisylabels_pl.functional import empirical_transition_matrix
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class NoisyLabels:
         return None if self.is_wrong is None else float(self.is_wrong.double().mean())
 
     @property
-    def realised_T(self) -> Tensor | None:
+    def realized_T(self) -> Tensor | None:
         """Share of each true class that is observed as each class, if it can be known."""
         if self.clean is None or not self.num_classes:
             return None
-        return empirical_transition(self.clean, self.observed, self.num_classes)
+        return empirical_transition_matrix(self.clean, self.observed, self.num_classes)
 
     @property
     def sha256(self) -> str:
@@ -66,12 +66,12 @@ class NoisyLabels:
         return x
 
     def save(self, path: Path) -> None:
-        """Write ``observed`` and, where known, ``clean``, ``T``, ``realised_T`` and ``features`` to an npz file."""
+        """Write ``observed`` and, where known, ``clean``, ``T``, ``realized_T`` and ``features`` to an npz file."""
         arrays = {
             "observed": self.observed,
             "clean": self.clean,
             "T": self.T,
-            "realised_T": self.realised_T,
+            "realized_T": self.realized_T,
             "features": self.features,
         }
         known: dict[str, Any] = {name: array.numpy() for name, array in arrays.items() if array is not None}

@@ -53,16 +53,16 @@ class SelectionSampler(DistributedSampler[Any]):
         self.selection: Selection | None = None
 
     def __len__(self) -> int:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world_size()
         size = self._size()
         return math.ceil(size / world) if self.pad else len(range(rank, size, world))
 
     def __iter__(self) -> Iterator[Any]:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world_size()
         size = self._size()
         order = torch.arange(size)
         if self.shuffle:
-            # Not seed + epoch, which gives runs with neighbouring seeds the same orders.
+            # Not seed + epoch, which gives runs with neighboring seeds the same orders.
             order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(size))
         if self.pad:
             order = order[torch.arange(math.ceil(size / world) * world) % size]
@@ -78,7 +78,11 @@ class SelectionSampler(DistributedSampler[Any]):
         return len(self.dataset) if self.selection is None else len(self.selection.indices)  # type: ignore[arg-type]
 
 
-def _rank_and_world() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
+def is_distributed() -> bool:
+    """Return whether this process belongs to a group, even a group of one."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Return this process's rank and the number of processes."""
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed() else (0, 1)

@@ -1,6 +1,6 @@
-"""Pure tensor kernels: torch only, no Lightning, no global random state."""
+"""Pure tensor kernels: tensors in, tensors out; torch only."""
 
-from noisylabels_pl.functional.checks import check_choice, check_share
+from noisylabels_pl.functional.checks import check_choice, check_range
 from noisylabels_pl.functional.coreset import (
     Coreset,
     centrality,
@@ -10,70 +10,74 @@ from noisylabels_pl.functional.coreset import (
     same_label_partners,
     stochastic_greedy,
 )
-from noisylabels_pl.functional.correction import (
+from noisylabels_pl.functional.filtering import (
+    keep_indices,
+    keep_mask,
+    label_precision_recall,
+    robust_mean,
+    selected_mean,
+)
+from noisylabels_pl.functional.label_noise import corrupt_labels
+from noisylabels_pl.functional.losses import (
     backward_correction,
-    estimate_transition_matrix,
+    elr_penalty,
+    ema_targets,
     forward_correction,
-    inverse_transition,
+    generalized_cross_entropy,
+    kl_penalty,
     linear_correction,
     observed_log_probs,
 )
-from noisylabels_pl.functional.corruption import TARGET_CORRUPTIONS, corrupt_targets
-from noisylabels_pl.functional.gradients import logit_gradient, loss_layer_gradient_norm
-from noisylabels_pl.functional.group_norm import batchnorm_to_groupnorm
-from noisylabels_pl.functional.losses import generalized_cross_entropy
-from noisylabels_pl.functional.memory import free_memory
 from noisylabels_pl.functional.mixup import mix
-from noisylabels_pl.functional.noise import check_transition_matrix, corrupt, empirical_transition, transition_matrix
-from noisylabels_pl.functional.per_sample import GradientNorms, per_sample_gradient_norms
-from noisylabels_pl.functional.selection import (
-    forget_rate_at,
-    keep_smallest,
-    robust_mean,
-    selected_mean,
-    selection_quality,
-    smallest,
+from noisylabels_pl.functional.output_gradients import logit_gradient, loss_layer_gradient_norm
+from noisylabels_pl.functional.precision import at_least_float32
+from noisylabels_pl.functional.schedules import forget_rate_schedule, sigmoid_rampup
+from noisylabels_pl.functional.target_noise import TARGET_CORRUPTIONS, corrupt_targets
+from noisylabels_pl.functional.transition import (
+    check_transition_matrix,
+    empirical_transition_matrix,
+    estimate_transition_matrix,
+    invert_transition_matrix,
+    transition_error,
+    transition_matrix,
 )
-from noisylabels_pl.functional.targets import elr_penalty, ema_targets, kl_penalty, sigmoid_rampup
 
 __all__ = [
     "TARGET_CORRUPTIONS",
     "Coreset",
-    "GradientNorms",
+    "at_least_float32",
     "backward_correction",
-    "batchnorm_to_groupnorm",
     "centrality",
     "check_choice",
-    "check_share",
+    "check_range",
     "check_transition_matrix",
     "cluster_partners",
-    "corrupt",
+    "corrupt_labels",
     "corrupt_targets",
     "distributed_greedy",
     "elr_penalty",
     "ema_targets",
-    "empirical_transition",
+    "empirical_transition_matrix",
     "estimate_transition_matrix",
     "facility_location",
-    "forget_rate_at",
+    "forget_rate_schedule",
     "forward_correction",
-    "free_memory",
     "generalized_cross_entropy",
-    "inverse_transition",
-    "keep_smallest",
+    "invert_transition_matrix",
+    "keep_indices",
+    "keep_mask",
     "kl_penalty",
+    "label_precision_recall",
     "linear_correction",
     "logit_gradient",
     "loss_layer_gradient_norm",
     "mix",
     "observed_log_probs",
-    "per_sample_gradient_norms",
     "robust_mean",
     "same_label_partners",
     "selected_mean",
-    "selection_quality",
     "sigmoid_rampup",
-    "smallest",
     "stochastic_greedy",
+    "transition_error",
     "transition_matrix",
 ]

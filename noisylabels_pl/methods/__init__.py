@@ -1,1 +1,26 @@
-"""The methods, one file each."""
+"""The methods, one file a paper, one class a published method."""
+
+from noisylabels_pl.methods.clipping import IndividualClip, NormClip
+from noisylabels_pl.methods.co_teaching import CoTeaching
+from noisylabels_pl.methods.crust import Crust
+from noisylabels_pl.methods.elr import ELR, ELRPlus
+from noisylabels_pl.methods.loss_correction import BackwardCorrection, ForwardCorrection
+from noisylabels_pl.methods.min_sgd import MinSGD
+from noisylabels_pl.methods.prl import CoPRL, PRLGradient, PRLLossLayer
+from noisylabels_pl.methods.self_paced import SPL
+
+__all__ = [
+    "ELR",
+    "SPL",
+    "BackwardCorrection",
+    "CoPRL",
+    "CoTeaching",
+    "Crust",
+    "ELRPlus",
+    "ForwardCorrection",
+    "IndividualClip",
+    "MinSGD",
+    "NormClip",
+    "PRLGradient",
+    "PRLLossLayer",
+]

@@ -55,6 +55,6 @@ class IndividualClip(GradientCallback):
             raise ValueError(f"max_norm must be positive, got {max_norm}")
         self.max_norm = max_norm
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
         factors = (self.max_norm / self.gradient_norms(losses)).clamp(max=1)
         return self.weighted(losses, factors.nan_to_num(0))

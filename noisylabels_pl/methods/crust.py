@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.core import SelectionCallback, share
-from noisylabels_pl.data import Batch, Scores, Selection
+from noisylabels_pl.core import Scores, SelectionCallback, run_sharded
+from noisylabels_pl.data import Batch, Selection
 from noisylabels_pl.functional import (
     Coreset,
     centrality,
@@ -123,7 +123,7 @@ class Crust(SelectionCallback):
     def needs_criterion(self) -> bool:
         return self.weights != "uniform" or self.partner != "none"
 
-    def mixes(self) -> bool:
+    def mixes_samples(self) -> bool:
         return self.partner != "none"
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
@@ -168,7 +168,7 @@ class Crust(SelectionCallback):
         # Distances to all points take all threads already; greedy's steps take one.
         by_steps = classes[0].device.type == "cpu" and self.selector != "centrality"
         threads = torch.get_num_threads() if by_steps else 1
-        found = share([partial(task, i) for i in longest_first], threads)
+        found = run_sharded([partial(task, i) for i in longest_first], threads)
         return [found[longest_first.index(i)] for i in range(len(classes))]
 
     def on_train_batch_start(
@@ -187,10 +187,10 @@ class Crust(SelectionCallback):
             raise TypeError(f"Crust mixes inputs, which must be one float tensor, got {what}; or use partner='none'")
         batch.x = mix(batch.x, batch.partner.x, self._lam)
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         if batch.partner is not None:
             losses = mix(losses, self.per_sample_loss(logits, batch.partner.y), self._lam)
-        return super().adjust(losses, logits, target, batch)
+        return super().adjust_losses(losses, logits, target, batch)
 
     def _head_weight(self, module: L.LightningModule, device: torch.device) -> Tensor:
         if self.head is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -13,72 +14,57 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.core import Artefacts, Stage, StagedMethod
-from noisylabels_pl.data import indexed, score, training_loader
-from noisylabels_pl.functional import check_choice, empirical_transition, estimate_transition_matrix
-from noisylabels_pl.functional.correction import BASES
+from noisylabels_pl.core import Artifacts, Stage, StagedMethod, score, training_loader
+from noisylabels_pl.data import indexed
+from noisylabels_pl.functional import check_choice, check_range, empirical_transition_matrix, estimate_transition_matrix
+from noisylabels_pl.functional.losses.correction import BASES
 from noisylabels_pl.losses import BackwardCorrectionLoss, ForwardCorrectionLoss
+
+TransitionSource = Literal["estimated", "known", "file", "trusted"]
 
 _log = logging.getLogger(__name__)
 
 
-class LossCorrection(StagedMethod):
+class _LossCorrection(StagedMethod):
     """Trains with a loss that a transition matrix ``T`` corrects; Algorithm 1 of the paper if ``T`` is estimated.
 
-    Estimating takes two stages: cross-entropy on the noisy labels; then the corrected loss, with ``T`` from the first
-    network as it was at the epoch of the least noisy-validation loss, in evaluation mode, without augmentation. A
-    network that has memorised its labels says that there is no noise, so that epoch matters.
-
-    Args:
-        correction: ``forward`` or ``backward``.
-        T: where the matrix comes from: ``estimated``, ``known`` (the configured noise, which nobody has in practice),
-            ``file`` (``path``: a ``.npy``, ``.csv`` or ``.npz`` with ``T``), or ``trusted`` (``path``: an ``.npz``
-            with ``clean`` and ``observed`` labels of the same samples).
-        path: for ``file`` and ``trusted``.
-        quantile: for ``estimated``, see :func:`~noisylabels_pl.functional.estimate_transition_matrix`.
-        warm_start: for ``estimated``, whether the second stage goes on with the first one's weights instead of fresh
-            ones.
-        mix: for ``backward``, the share of the identity that is mixed into ``T``.
-        base: loss to correct, ``ce`` or ``square``.
-        loader: for ``estimated``, the inputs to estimate it on; the training and validation split if not given.
+    Estimating ``T`` takes two stages. The first trains with cross-entropy on the noisy labels. The second trains with
+    the corrected loss, with ``T`` estimated from the first network as it was at the epoch of the lowest
+    noisy-validation loss, in evaluation mode and without augmentation. A network that has memorized its labels predicts
+    no noise, so that epoch matters.
     """
 
     def __init__(
         self,
-        correction: str = "forward",
         *,
-        T: str = "estimated",
-        path: str | None = None,
-        quantile: float | str = "auto",
-        warm_start: bool = False,
-        mix: float = 0.0,
-        base: str = "ce",
-        loader: DataLoader[Any] | None = None,
+        T: TransitionSource,
+        path: str | None,
+        quantile: float | Literal["auto"],
+        warm_start: bool,
+        base: str,
+        loader: DataLoader[Any] | None,
     ) -> None:
-        check_choice("method.correction", correction, ("forward", "backward"))
-        check_choice("method.T", T, ("estimated", "known", "file", "trusted"))
+        check_choice("T", T, TransitionSource)
+        check_choice("base", base, BASES)
         if (path is not None) != (T in ("file", "trusted")):
-            raise ValueError(f"method.path goes with method.T=file or trusted, got T={T} and path={path}")
-        if mix and correction == "forward":
-            raise ValueError(f"method.mix is for the backward correction, got {mix} with forward")
-        if not 0 <= mix < 1:
-            raise ValueError(f"method.mix must lie in [0, 1), got {mix}")
-        if quantile != "auto" and not (isinstance(quantile, (int, float)) and 0 < quantile <= 1):
-            raise ValueError(f"method.quantile must lie in (0, 1] or be auto, got {quantile}")
+            raise ValueError(f"path goes with T=file or T=trusted, got T={T} and path={path}")
+        if quantile != "auto":
+            check_range("quantile", quantile, "(0, 1]", hint="or set it to auto")
         if warm_start and T != "estimated":
-            raise ValueError(f"method.warm_start goes on from the stage that estimates T, and there is none with T={T}")
-        check_choice("method.base", base, BASES)
-        self.correction = correction
+            raise ValueError(f"warm_start continues from the stage that estimates T, but T={T} has no such stage")
         self.T = T
         self.path = path
         self.quantile = quantile
         self.warm_start = warm_start
-        self.mix = mix
         self.base = base
         self.loader = loader
 
+    @abstractmethod
+    def corrected_loss(self, T: Tensor) -> nn.Module:
+        """Return the criterion that ``T`` corrects."""
+
     @property
-    def told(self) -> tuple[str, ...]:
+    def reveals(self) -> tuple[str, ...]:
         return ("T",) if self.T == "known" else ()
 
     def stages(self) -> list[Stage]:
@@ -87,24 +73,21 @@ class LossCorrection(StagedMethod):
         if self.T != "estimated":
             return [Stage("corrected", self._loss, self._used)]
         return [
-            Stage("cross_entropy", lambda artefacts: nn.CrossEntropyLoss(), self._estimate, monitor="val/loss"),
-            Stage("corrected", self._loss, start=self._start),
+            Stage("cross_entropy", lambda artifacts: nn.CrossEntropyLoss(), self._estimate, monitor="val/loss"),
+            Stage("corrected", self._loss, initialize=self._initialize),
         ]
 
-    def _loss(self, artefacts: Artefacts) -> nn.Module:
-        T = read_transition(str(self.path)) if self.path is not None else artefacts["T"]
-        if self.correction == "forward":
-            return ForwardCorrectionLoss(T, base=self.base)
-        return BackwardCorrectionLoss(T, mix=self.mix, base=self.base)
+    def _loss(self, artifacts: Artifacts) -> nn.Module:
+        return self.corrected_loss(artifacts["T"] if self.path is None else read_transition(self.path))
 
-    def _estimate(self, trainer: L.Trainer, module: L.LightningModule) -> Artefacts:
+    def _estimate(self, trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         watched = [c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor == "val/loss"]
         best = [c.best_model_path for c in watched if c.best_model_path]
         if best:
             module.load_state_dict(torch.load(best[0], map_location="cpu", weights_only=True)["state_dict"])
         else:
-            _log.warning("T is estimated from the last epoch, which has memorised most: no best epoch was saved")
+            _log.warning("T is estimated from the last epoch, which has memorized most: no best epoch was saved")
         logits = torch.cat([score(trainer, module, loader).logits for loader in self._inputs(trainer)])
         quantile: Any = self.quantile
         weights = {f"weights/{name}": value for name, value in module.state_dict().items()} if self.warm_start else {}
@@ -118,16 +101,79 @@ class LossCorrection(StagedMethod):
         held_out = validation.get("val") if isinstance(validation, dict) else None
         return [training_loader(trainer)] + ([] if held_out is None else [indexed(held_out)])
 
-    def _used(self, trainer: L.Trainer, module: Any) -> Artefacts:
+    def _used(self, trainer: L.Trainer, module: Any) -> Artifacts:
         return {"T": module.criterion.T}
 
-    def _start(self, module: L.LightningModule, artefacts: Artefacts) -> None:
+    def _initialize(self, module: L.LightningModule, artifacts: Artifacts) -> None:
         if self.warm_start:
             prefix = "weights/"
-            own = {name.removeprefix(prefix): value for name, value in artefacts.items() if name.startswith(prefix)}
+            own = {name.removeprefix(prefix): value for name, value in artifacts.items() if name.startswith(prefix)}
             if not own:
                 raise ValueError("the finished stage left no weights to start from; resume with the options it had")
             module.load_state_dict(own)
+
+
+class ForwardCorrection(_LossCorrection):
+    """Forward loss correction: trains on the loss of the noisy labels under ``T^T p``, with ``T`` known or estimated.
+
+    Args:
+        T: where the matrix comes from: ``estimated``; ``known`` (that of the configured noise, which nobody has in
+            practice); ``file`` (``path`` names a ``.npy``, ``.csv`` or ``.npz`` file with ``T``); or ``trusted``
+            (``path`` names an ``.npz`` file with ``clean`` and ``observed`` labels of the same samples).
+        path: the file, for ``file`` and ``trusted``.
+        quantile: for ``estimated``, see :func:`~noisylabels_pl.functional.estimate_transition_matrix`.
+        warm_start: for ``estimated``, whether the second stage starts from the first one's weights instead of fresh
+            ones.
+        base: the loss to correct, ``ce`` or ``square``.
+        loader: for ``estimated``, the inputs to estimate ``T`` on; the training and validation splits if not given.
+    """
+
+    def __init__(
+        self,
+        *,
+        T: TransitionSource = "estimated",
+        path: str | None = None,
+        quantile: float | Literal["auto"] = "auto",
+        warm_start: bool = False,
+        base: str = "ce",
+        loader: DataLoader[Any] | None = None,
+    ) -> None:
+        super().__init__(T=T, path=path, quantile=quantile, warm_start=warm_start, base=base, loader=loader)
+
+    def corrected_loss(self, T: Tensor) -> nn.Module:
+        return ForwardCorrectionLoss(T, base=self.base)
+
+
+class BackwardCorrection(_LossCorrection):
+    """Backward loss correction: trains on an unbiased estimate of the clean labels' loss, by the inverse of ``T``.
+
+    Args:
+        T: see :class:`ForwardCorrection`.
+        path: see :class:`ForwardCorrection`.
+        quantile: see :class:`ForwardCorrection`.
+        warm_start: see :class:`ForwardCorrection`.
+        mix: weight of the identity that is mixed into ``T`` before it is inverted, in ``[0, 1)``.
+        base: see :class:`ForwardCorrection`.
+        loader: see :class:`ForwardCorrection`.
+    """
+
+    def __init__(
+        self,
+        *,
+        T: TransitionSource = "estimated",
+        path: str | None = None,
+        quantile: float | Literal["auto"] = "auto",
+        warm_start: bool = False,
+        mix: float = 0.0,
+        base: str = "ce",
+        loader: DataLoader[Any] | None = None,
+    ) -> None:
+        super().__init__(T=T, path=path, quantile=quantile, warm_start=warm_start, base=base, loader=loader)
+        check_range("mix", mix, "[0, 1)")
+        self.mix = mix
+
+    def corrected_loss(self, T: Tensor) -> nn.Module:
+        return BackwardCorrectionLoss(T, mix=self.mix, base=self.base)
 
 
 def read_transition(path: str) -> Tensor:
@@ -150,4 +196,4 @@ def read_transition(path: str) -> Tensor:
     if not {"clean", "observed"} <= set(stored):
         raise ValueError(f"method.path: {path} must hold T, or clean and observed; it holds {', '.join(stored)}")
     clean, observed = (torch.from_numpy(stored[name]).long() for name in ("clean", "observed"))
-    return empirical_transition(clean, observed, int(max(clean.max(), observed.max())) + 1)
+    return empirical_transition_matrix(clean, observed, int(max(clean.max(), observed.max())) + 1)

@@ -11,7 +11,7 @@ from noisylabels_pl.nets.shapes import image_channels
 
 
 def cnn9(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Nine 3x3 convolutions with batch normalisation and leaky ReLU; 4.4 M parameters for 10 classes of 32x32 images.
+    """Nine 3x3 convolutions with batch normalization and leaky ReLU; 4.4 M parameters for 10 classes of 32x32 images.
 
     Three of 128 channels and three of 256, each group followed by pooling and dropout of whole channels, then 512, 256
     and 128 without padding and a mean over the rest of the image, which must be at least 28 pixels high and wide. The
@@ -21,7 +21,7 @@ def cnn9(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
 
 
 def cnn9_gn(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """:func:`cnn9` with group normalisation, 32 groups, so that a sample has a gradient of its own."""
+    """:func:`cnn9` with group normalization, 32 groups, so that a sample has a gradient of its own."""
     return _cnn9("cnn9_gn", input_shape, num_classes, partial(nn.GroupNorm, 32))
 
 

@@ -11,7 +11,7 @@ from noisylabels_pl.nets.shapes import image_channels
 
 
 def small_cnn(input_shape: Sequence[int], num_classes: int, *, width: int = 32) -> nn.Sequential:
-    """Three stages of 3x3 convolution, batch normalisation and ReLU, each halving the image, and a linear head.
+    """Three stages of 3x3 convolution, batch normalization and ReLU, each halving the image, and a linear head.
 
     Channels are ``width``, ``2 * width`` and ``4 * width``; 0.1 M parameters at ``width=32``.
     """

@@ -31,7 +31,7 @@ def make_result(
         monitor: see :meth:`~noisylabels_pl.callbacks.History.four_numbers`.
     """
     labels = datamodule.labels
-    is_wrong, realised_T = labels.is_wrong, labels.realised_T
+    is_wrong, realized_T = labels.is_wrong, labels.realized_T
     name_of_metric = {"acc": "accuracy", "r2": "r2"}[history.metric]
     precision = [value for value in history.column("selection/precision") if value is not None]
     seconds = [row["seconds"] for row in history.rows]
@@ -44,8 +44,8 @@ def make_result(
         "pool_precision": None if is_wrong is None else float((~is_wrong[datamodule.train_indices]).double().mean()),
         "noise": {
             "sha256": labels.sha256,
-            "realised_rate": labels.rate,
-            "realised_T": None if realised_T is None else realised_T.tolist(),
+            "realized_rate": labels.rate,
+            "realized_T": None if realized_T is None else realized_T.tolist(),
         },
         "data": {
             "origin": datamodule.arrays.origin,

@@ -8,18 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 
-def transition_error(estimate: Tensor, T: Tensor) -> float:
-    """Total variation between the rows of two transition matrices, mean over rows: 0 if they are equal, at most 1.
-
-    Args:
-        estimate: ``(C, C)``.
-        T: ``(C, C)``.
-    """
-    return float((estimate.double() - T.double()).abs().sum(1).mean() / 2)
-
-
 def draw_transitions(matrices: dict[str, Tensor], name: str, path: Path) -> None:
-    """Heat maps of transition matrices, in the colours of one scale.
+    """Heat maps of transition matrices, in the colors of one scale.
 
     Args:
         matrices: ``(C, C)`` by title.

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from noisylabels_pl.callbacks import History, LabelQuality
-from noisylabels_pl.metrics import Memorisation
+from noisylabels_pl.metrics import Memorization
 
 Make = Callable[..., Any]
 
@@ -91,7 +91,7 @@ def test_label_quality_against_its_definition(digits: Make, classifier: Make, ma
     wrong = observed != clean
     expected = {
         "train/clean_acc": (predicted == clean)[~wrong].double().mean(),
-        "train/memorised": (predicted == observed)[wrong].double().mean(),
+        "train/memorized": (predicted == observed)[wrong].double().mean(),
         "train/recovered": (predicted == clean)[wrong].double().mean(),
     }
     for name, value in expected.items():
@@ -110,10 +110,10 @@ def test_label_quality_on_a_subset(digits: Make, classifier: Make, make_trainer:
     assert kept.rows[0]["train/clean_acc"] * right == pytest.approx(round(kept.rows[0]["train/clean_acc"] * right))
 
 
-def test_memorisation_by_hand() -> None:
-    metric = Memorisation()
-    # predicted, observed, clean: right, wrong and memorised, wrong and recovered, wrong and neither, right but missed
+def test_memorization_by_hand() -> None:
+    metric = Memorization()
+    # predicted, observed, clean: right, wrong and memorized, wrong and recovered, wrong and neither, right but missed
     metric.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), torch.tensor([0, 2, 2]))
     metric.update(torch.tensor([3, 1]), torch.tensor([1, 0]), torch.tensor([2, 0]))
     shares = {name: float(value) for name, value in metric.compute().items()}
-    assert shares == {"clean_acc": 1 / 2, "memorised": pytest.approx(1 / 3), "recovered": pytest.approx(1 / 3)}
+    assert shares == {"clean_acc": 1 / 2, "memorized": pytest.approx(1 / 3), "recovered": pytest.approx(1 / 3)}

@@ -178,7 +178,7 @@ def test_the_recipes_of_prl(experiment: str, method: str, net: str, noise: str, 
 
 # METHODS: what the paper's text has, and what its public code does.
 @pytest.mark.parametrize(
-    ("method", "score", "ramp", "schedule", "reforward"),
+    ("method", "score", "ramp", "schedule", "second_forward"),
     [
         ("prl_l_paper", "loss_layer", 0, "paper", False),
         ("prl_g_paper", "gradient", 0, "paper", False),
@@ -189,9 +189,14 @@ def test_the_recipes_of_prl(experiment: str, method: str, net: str, noise: str, 
         ("co_teaching_released", "loss", 10, "released", False),
     ],
 )
-def test_the_variants_of_prl(method: str, score: str, ramp: int, schedule: str, reforward: bool) -> None:
+def test_the_variants_of_prl(method: str, score: str, ramp: int, schedule: str, second_forward: bool) -> None:
     config = composed(f"method={method}", "noise.rate=0.3").method
-    assert (config.score, config.ramp_epochs, config.schedule, config.reforward) == (score, ramp, schedule, reforward)
+    assert (config.score, config.ramp_epochs, config.schedule, config.second_forward) == (
+        score,
+        ramp,
+        schedule,
+        second_forward,
+    )
     assert config.forget_rate == 0.3
 
 

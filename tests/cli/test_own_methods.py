@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisylabels_pl.core import Artefacts, Stage, StagedMethod, TwinModule
-from noisylabels_pl.data import Batch, score, training_loader
+from noisylabels_pl.core import Artifacts, Stage, StagedMethod, TwinModule, score, training_loader
+from noisylabels_pl.data import Batch
 from tests.helpers import ROOT
 
 Cli = Callable[..., Path]
@@ -74,25 +74,25 @@ class TwoStages(StagedMethod):
             Stage("correct", self.corrected, start=self.start),
         ]
 
-    def plain(self, artefacts: Artefacts) -> nn.Module:
+    def to_json(self, artifacts: Artifacts) -> nn.Module:
         Log.fitted.append("count")
-        assert not artefacts
+        assert not artifacts
         return Corrected("count")
 
-    def count(self, trainer: L.Trainer, module: L.LightningModule) -> Artefacts:
+    def count(self, trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
         scores = score(trainer, module, training_loader(trainer))
         counts = torch.ones(10, 10).index_put(
             (scores.logits.argmax(1), scores.targets), torch.ones(()), accumulate=True
         )
         return {"transition": counts / counts.sum(1, keepdim=True), "bias": module.net[-1].bias.detach() + 1}
 
-    def corrected(self, artefacts: Artefacts) -> nn.Module:
+    def corrected(self, artifacts: Artifacts) -> nn.Module:
         Log.fitted.append("correct")
-        return Corrected("correct", artefacts["transition"])
+        return Corrected("correct", artifacts["transition"])
 
-    def start(self, module: L.LightningModule, artefacts: Artefacts) -> None:
+    def start(self, module: L.LightningModule, artifacts: Artifacts) -> None:
         if self.warm_start:
-            module.net[-1].bias.data.copy_(artefacts["bias"])
+            module.net[-1].bias.data.copy_(artifacts["bias"])
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_another_runs_checkpoint_is_refused(own: Cli) -> None:
 
 @pytest.mark.processes
 def test_two_stages_on_two_processes(own: Cli, tmp_path: Path) -> None:
-    """The second Trainer must not start processes again, and all must get the first rank's artefacts."""
+    """The second Trainer must not start processes again, and all must get the first rank's artifacts."""
     config = tmp_path / "conf" / "method" / "two_stages.yaml"
     config.write_text(config.read_text().replace(__name__, "tests.cli.test_own_methods"))
     command = [sys.executable, "-m", "noisylabels_pl", f"--config-dir={tmp_path / 'conf'}", *SHORT, "method=two_stages"]

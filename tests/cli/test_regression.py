@@ -53,12 +53,12 @@ def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
         ("noisy-validation", f"{row['test_r2']['best_val']:.3f}"),
         ("oracle", f"{max(r2):.3f}"),
         ("all training samples", f"{100 * row['pool_precision']:.1f} %"),
-        ("realised noise rate", f"{100 * row['noise']['realised_rate']:.1f} %"),
+        ("realized noise rate", f"{100 * row['noise']['realized_rate']:.1f} %"),
     ]:
         assert shown in next(text for text in table.splitlines() if line in text)
     assert "mse on diabetes, signflip 0.4" in table
-    assert row["noise"]["realised_rate"] == round(0.4 * 354) / 354
-    assert row["noise"]["realised_T"] is None
+    assert row["noise"]["realized_rate"] == round(0.4 * 354) / 354
+    assert row["noise"]["realized_T"] is None
     assert row["selection_precision"] is None
     assert row["data"]["origin"] == "sklearn.datasets.load_diabetes"
     assert (row["data"]["train_samples"], row["data"]["val_samples"], row["data"]["test_samples"]) == (319, 35, 88)
@@ -87,7 +87,7 @@ def test_several_outputs_without_validation(cli: Cli, capsys: pytest.CaptureFixt
 def test_other_noise(cli: Cli, noise: str) -> None:
     overrides = ["noise.count=exact", "noise.rate=0.25"] if noise != "none" else []
     row = result(cli(*SYNTHETIC, "method=huber", f"noise={noise}", *overrides, "trainer.max_epochs=1"))
-    assert row["noise"]["realised_rate"] == (0.25 if noise != "none" else 0.0)
+    assert row["noise"]["realized_rate"] == (0.25 if noise != "none" else 0.0)
     assert row["pool_precision"] == (0.75 if noise != "none" else 1.0)
 
 
@@ -100,7 +100,7 @@ def test_noise_is_saved_and_reloadable(cli: Cli, features: float) -> None:
     data.setup()
     assert np.array_equal(saved["clean"], data.arrays.y_train.numpy())
     wrong = (saved["observed"] != saved["clean"]).any(1)
-    assert row["noise"]["realised_rate"] == wrong.mean()
+    assert row["noise"]["realized_rate"] == wrong.mean()
     assert ("features" in saved) == (features > 0)
     if features:
         assert (saved["features"] != data.arrays.x_train.numpy()[wrong]).any(1).all()
@@ -117,7 +117,7 @@ def test_corrupted_features_are_trained_on(cli: Cli) -> None:
         for features in (0.0, 3.0)
     )
     assert plain["noise"]["sha256"] != corrupted["noise"]["sha256"]
-    assert plain["noise"]["realised_rate"] == corrupted["noise"]["realised_rate"]
+    assert plain["noise"]["realized_rate"] == corrupted["noise"]["realized_rate"]
     assert plain["data"] == corrupted["data"]
     assert plain["history"]["train/loss"] != corrupted["history"]["train/loss"]
 

@@ -41,7 +41,7 @@ def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
         ("oracle", max(accuracy)),
         ("selected in the last epoch", row["history"]["selection/precision"][-1]),
         ("all training samples", row["pool_precision"]),
-        ("realised noise rate", row["noise"]["realised_rate"]),
+        ("realized noise rate", row["noise"]["realized_rate"]),
     ]:
         printed = next(text for text in table.splitlines() if line in text)
         assert f"{100 * value:.1f} %" in printed
@@ -69,8 +69,8 @@ def test_noise_is_saved_hashed_and_reloadable(cli: Cli) -> None:
     saved = np.load(first / "noise.npz")
     row = result(first)["noise"]
     assert hashlib.sha256(saved["observed"].astype("<i8").tobytes()).hexdigest() == row["sha256"]
-    assert row["realised_rate"] == (saved["observed"] != saved["clean"]).mean()
-    assert np.allclose(row["realised_T"], saved["realised_T"])
+    assert row["realized_rate"] == (saved["observed"] != saved["clean"]).mean()
+    assert np.allclose(row["realized_T"], saved["realized_T"])
     digits = Digits()
     digits.setup()
     assert np.array_equal(saved["clean"], digits.arrays.y_train.numpy())
@@ -102,11 +102,11 @@ def test_unknown_true_labels(cli: Cli, capsys: pytest.CaptureFixture[str]) -> No
     np.savez("mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     folder = cli("data=npz", "data.path=mine.npz", "trainer=cpu", "trainer.max_epochs=7")
     row = result(folder)
-    assert row["noise"]["realised_rate"] is None
-    assert row["noise"]["realised_T"] is None
+    assert row["noise"]["realized_rate"] is None
+    assert row["noise"]["realized_T"] is None
     assert "selection/precision" not in row["history"]
     assert row["history"]["selection/size"][-1] > 100
-    assert "n/a" in next(text for text in capsys.readouterr().out.splitlines() if "realised noise rate" in text)
+    assert "n/a" in next(text for text in capsys.readouterr().out.splitlines() if "realized noise rate" in text)
 
 
 @pytest.mark.parametrize("logger", ["none", "tensorboard"])

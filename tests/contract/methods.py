@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from noisylabels_pl import PRL
-from noisylabels_pl.cli.experiment import Experiment, execute
+from noisylabels_pl.cli.train import Experiment, train
 from noisylabels_pl.core import CriterionCallback, GradientCallback, RobustLoss, SelectionCallback, StagedMethod
 from tests.helpers import Recorder, composed, options
 
@@ -61,7 +61,7 @@ def depends_on_batch(name: str) -> bool:
 def cuts_batches(name: str) -> bool:
     """Whether the training step sees some samples of a batch only."""
     method = make(name)
-    return isinstance(method, PRL) and method.filter.reforwards(EPOCHS, SAMPLES)
+    return isinstance(method, PRL) and method.filter.uses_second_forward(EPOCHS, SAMPLES)
 
 
 def mechanism(method: Any) -> str:
@@ -91,7 +91,7 @@ def one_of_each_mechanism() -> list[Any]:
 def run(method: str, folder: Path, *overrides: str, callbacks: Sequence[L.Callback] = ()) -> Experiment:
     """A small run, as the command line makes it."""
     needed = NEEDED.get(method, ())
-    return execute(composed_method(method, *needed, *SMALL, *overrides), folder, callbacks)
+    return train(composed_method(method, *needed, *SMALL, *overrides), folder, callbacks)
 
 
 def as_callbacks(name: str) -> list[L.Callback]:

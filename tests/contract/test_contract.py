@@ -102,7 +102,7 @@ def test_resumed_equals_uninterrupted(method: str, when: str, tmp_path: Path) ->
         # Lightning does not save what it had averaged of the epoch's steps.
         expected, row = whole.history.rows[6], resumed.history.rows[6]
         whole.history.rows[6] = {name: value for name, value in expected.items() if name in row}
-        logged = {name for name in expected if name.startswith(("val/", "test/")) or name == "train/memorised"}
+        logged = {name for name in expected if name.startswith(("val/", "test/")) or name == "train/memorized"}
         assert {"epoch", "step", "seconds", "val/loss"} | logged <= row.keys()
     assert_same(state(resumed), state(whole))
     for epoch in (7, 8):
@@ -125,19 +125,19 @@ def test_clean_labels_are_never_read(method: str, tmp_path: Path, monkeypatch: p
     assert not torch.equal(blind.datamodule.clean_targets, experiment.datamodule.clean_targets)
     left = [state(run) for run in (blind, experiment)]
     for either in left:
-        del either["callbacks"]["History"]  # whose memorisation is measured by clean labels
+        del either["callbacks"]["History"]  # whose memorization is measured by clean labels
     assert_same(*left)
 
 
 class Watch(L.Callback):
-    """How far plain SGD went in its longest step, the optimiser's steps by epoch, and how often a callback acted."""
+    """How far plain SGD went in its longest step, the optimizer's steps by epoch, and how often a callback acted."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.longest, self.steps, self.adjusted = 0.0, dict[int, int](), 0
         self.before: dict[str, Tensor] = {}
         for callback in trainer.callbacks:
             if isinstance(callback, CriterionCallback):
-                callback.adjust = self.counted(callback.adjust)
+                callback.adjust_losses = self.counted(callback.adjust_losses)
 
     def counted(self, adjust: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def wrapped(*args: Any) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisylabels_pl.core import Artefacts, CriterionCallback, Stage, StagedMethod, TwinModule
-from noisylabels_pl.data import Batch, score, training_loader
+from noisylabels_pl.core import Artifacts, CriterionCallback, Stage, StagedMethod, TwinModule, score, training_loader
+from noisylabels_pl.data import Batch
 from noisylabels_pl.functional import selected_mean
 
 
@@ -22,7 +22,7 @@ class Table(CriterionCallback):
         self.beta = beta
         self.averages = self.tables.add("averages")
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         probs = logits.float().softmax(1)
         old = self.averages.read(batch.index, probs)
         self.averages.write(batch.index, self.beta * old + (1 - self.beta) * probs)
@@ -67,11 +67,11 @@ class Stages(StagedMethod):
 
     def stages(self) -> list[Stage]:
         return [
-            Stage("first", lambda artefacts: nn.CrossEntropyLoss(), self.prior, max_epochs=self.epochs),
-            Stage("second", lambda artefacts: Prior(artefacts["prior"])),
+            Stage("first", lambda artifacts: nn.CrossEntropyLoss(), self.prior, max_epochs=self.epochs),
+            Stage("second", lambda artifacts: Prior(artifacts["prior"])),
         ]
 
     @staticmethod
-    def prior(trainer: L.Trainer, module: L.LightningModule) -> Artefacts:
+    def prior(trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
         scores = score(trainer, module, training_loader(trainer))
         return {"prior": scores.logits.argmax(1).bincount(minlength=10).add(1).double().log().float()}

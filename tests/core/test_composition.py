@@ -28,7 +28,7 @@ class Trim(CriterionCallback):
 
     role = "weights"
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         return 2 * losses * (losses <= losses.median())
 
 
@@ -39,7 +39,7 @@ class Remember(CriterionCallback):
         super().__init__()
         self.averages = self.tables.add("averages")
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         probs = logits.softmax(1)
         old = self.averages.read(batch.index, probs)
         self.averages.write(batch.index, 0.7 * old + 0.3 * probs)

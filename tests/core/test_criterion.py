@@ -54,7 +54,7 @@ class Scale(CriterionCallback):
         super().__init__(**options)
         self.seen: list[Tensor] = []
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         self.seen.append(batch.index)
         return (batch.index + 1) * losses
 
@@ -81,8 +81,8 @@ def test_it_replaces_the_training_loss(make_trainer: Trainer, weight: Tensor | N
     layer = nn.Linear(4, 3)
     layer.load_state_dict({name.removeprefix("layer."): v for name, v in before.items() if name.startswith("layer.")})
     losses = F.cross_entropy(layer(x), y, weight=weight, reduction="none")
-    normaliser = 4 if weight is None else weight[y].sum()  # as torch divides
-    expected = (torch.arange(1, 5) * losses).sum() / normaliser
+    normalizer = 4 if weight is None else weight[y].sum()  # as torch divides
+    expected = (torch.arange(1, 5) * losses).sum() / normalizer
     torch.testing.assert_close(module.last, expected)
     expected.backward()
     torch.testing.assert_close(module.layer.weight, layer.weight - 0.1 * layer.weight.grad)
@@ -102,7 +102,7 @@ def test_validation_sees_the_modules_own_loss(make_trainer: Trainer) -> None:
 class Twice(CriterionCallback):
     """Doubles the loss; the same tensor would be passed on untouched."""
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         assert losses.shape == target.shape
         return 2 * losses
 

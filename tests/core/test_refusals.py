@@ -15,15 +15,15 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from noisylabels_pl import ELR, PRL, Crust, GCELoss, RobustLoss, indexed
-from noisylabels_pl.core import CriterionCallback, SelectionCallback
-from noisylabels_pl.data import Batch, Digits, Scores, Selection
+from noisylabels_pl.core import CriterionCallback, Scores, SelectionCallback
+from noisylabels_pl.data import Batch, Digits, Selection
 from tests.helpers import Tutorial, WithCriterion
 
 Make = Callable[..., Any]
 
 
 class Doubled(CriterionCallback):
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         return 2 * losses
 
 
@@ -75,7 +75,7 @@ class Weighted(WithCriterion):
 
 
 class Summed(Doubled):
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         return losses.sum()
 
 
@@ -164,7 +164,7 @@ CASES = {
     "another number of losses": (
         lambda: (Summed(), WithCriterion(), indexed(loader())),
         TypeError,
-        r"Summed.adjust must return one loss a sample, \(8,?\), got \(\)",
+        r"Summed.adjust_losses must return one loss a sample, \(8,?\), got \(\)",
     ),
     "another number of rows": (
         lambda: (Doubled(), TwoViews(), indexed(loader())),
@@ -247,7 +247,7 @@ def test_a_selection_from_a_checkpoint_of_other_data(make_trainer: Make, tmp_pat
         trainer.fit(WithCriterion(), fewer, ckpt_path=tmp_path / "epoch=0.ckpt")
 
 
-class Relabelled(TensorDataset):
+class Relabeled(TensorDataset):
     """A dataset whose labels somebody changes."""
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
@@ -264,7 +264,7 @@ def test_persistent_workers_and_a_changing_dataset(make_trainer: Make, persisten
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             seen.append(batch.y[batch.index == 3])
 
-    dataset, seen = Relabelled(*samples().tensors), []
+    dataset, seen = Relabeled(*samples().tensors), []
     train = indexed(
         DataLoader(dataset, batch_size=8, num_workers=1, persistent_workers=persistent, multiprocessing_context="fork")
     )

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from noisylabels_pl import indexed
-from noisylabels_pl.core import Classifier, SelectionCallback
-from noisylabels_pl.data import Batch, Digits, Scores, Selection, score, training_loader
+from noisylabels_pl.core import Classifier, Scores, SelectionCallback, score, training_loader
+from noisylabels_pl.data import Batch, Digits, Selection
 from tests.helpers import Recorder
 
 Make = Callable[..., Any]
@@ -94,11 +94,11 @@ def test_weights_follow_their_samples(digits: Make, classifier: Make, make_train
             chosen = torch.randperm(len(scores.targets))[:50]
             return Selection(chosen, weights=chosen.float())
 
-        def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
             weights = self.of_batch("weights", batch)
             assert weights is not None
             self.seen.append((batch.index, weights))
-            adjusted = super().adjust(losses, logits, target, batch)
+            adjusted = super().adjust_losses(losses, logits, target, batch)
             assert torch.equal(adjusted, weights * losses)
             return adjusted
 

@@ -168,7 +168,7 @@ class Seen(CriterionCallback):
         super().__init__()
         self.seen = self.tables.add("seen")
 
-    def adjust(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         p = logits.softmax(1).detach()
         self.seen.write(batch.index, self.seen.read(batch.index, p) + p)
         return losses

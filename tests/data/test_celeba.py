@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noisylabels_pl.data import LabelNoise, NoisyDataModule
-from noisylabels_pl.data.celeba import CelebALandmarks
-from noisylabels_pl.data.celeba_lists import COORDINATES
+from noisylabels_pl.data.datasets.celeba_landmarks import CelebALandmarks
+from noisylabels_pl.data.datasets.celeba_lists import COORDINATES
 
 HEADER = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
 SPLIT = [0] * 24 + [1] * 10 + [2] * 26
@@ -193,7 +193,7 @@ def test_test_images_never_enter_its_training(root: Path, fits: list[Any]) -> No
     np.testing.assert_array_equal(after[1:], usual[1:])
 
 
-def test_it_learns_the_landmarks_standardised(root: Path, fits: list[Any]) -> None:
+def test_it_learns_the_landmarks_standardized(root: Path, fits: list[Any]) -> None:
     features(root)
     ((train, val),) = fits
     pixels = faces().astype(np.float64)

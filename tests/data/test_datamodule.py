@@ -178,13 +178,13 @@ def test_noise_follows_from_its_own_seed() -> None:
     assert one.labels.sha256 != other.labels.sha256
 
 
-def test_realised_rate_is_reported() -> None:
+def test_realized_rate_is_reported() -> None:
     data = noisy()
     wrong = data.labels.observed != data.arrays.y_train
     assert data.labels.rate == pytest.approx(float(wrong.double().mean()))
     assert 0.34 < float(wrong.double().mean()) < 0.46
-    assert data.labels.realised_T is not None
-    torch.testing.assert_close(data.labels.realised_T.sum(1), torch.ones(10, dtype=torch.float64))
+    assert data.labels.realized_T is not None
+    torch.testing.assert_close(data.labels.realized_T.sum(1), torch.ones(10, dtype=torch.float64))
 
 
 def test_labels_are_the_same_every_epoch() -> None:
@@ -411,14 +411,14 @@ def watch(classifier: Make, make_trainer: Make) -> Callable[..., tuple[Watcher, 
     return run
 
 
-def standardised(data: NoisyDataModule, rows: Tensor) -> Tensor:
+def standardized(data: NoisyDataModule, rows: Tensor) -> Tensor:
     return (data.arrays.x_train[rows].float() - data.arrays.mean) / data.arrays.std
 
 
 def test_without_augmentation_every_epoch_shows_the_same(watch: Make) -> None:
     watcher, data = watch()
     for epoch in range(2):
-        torch.testing.assert_close(watcher.images(epoch), standardised(data, data.train_indices))
+        torch.testing.assert_close(watcher.images(epoch), standardized(data, data.train_indices))
 
 
 def test_augmentation_follows_from_seed_epoch_and_position(watch: Make) -> None:
@@ -461,7 +461,7 @@ def test_every_crop_and_flip_occurs_and_nothing_else(watch: Make) -> None:
 
 def test_validation_is_not_augmented(watch: Make) -> None:
     watcher, data = watch(1, validate=True, crop_padding=2, flip=True, val_fraction=0.5)
-    torch.testing.assert_close(torch.cat(watcher.validation), standardised(data, data.val_indices))
+    torch.testing.assert_close(torch.cat(watcher.validation), standardized(data, data.val_indices))
 
 
 def test_outside_of_a_fit_nothing_is_augmented() -> None:
@@ -469,7 +469,7 @@ def test_outside_of_a_fit_nothing_is_augmented() -> None:
     batch = next(iter(data.train_dataloader()))
     shown = data.on_after_batch_transfer(batch, 0)
     assert shown is batch
-    torch.testing.assert_close(shown.x, standardised(data, data.train_indices[batch.index]))
+    torch.testing.assert_close(shown.x, standardized(data, data.train_indices[batch.index]))
 
 
 def test_partners_are_prepared_like_the_samples() -> None:
@@ -478,7 +478,7 @@ def test_partners_are_prepared_like_the_samples() -> None:
     loader.sampler.selection = Selection(torch.arange(8), partners=torch.arange(8) + 50)  # type: ignore[attr-defined]
     (batch,) = loader
     partner = data.on_after_batch_transfer(batch, 0).partner
-    torch.testing.assert_close(partner.x, standardised(data, data.train_indices[partner.index]))
+    torch.testing.assert_close(partner.x, standardized(data, data.train_indices[partner.index]))
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])

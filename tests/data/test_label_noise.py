@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.data import LabelNoise, NoisyLabels
-from noisylabels_pl.data.cifar10 import ASYMMETRIC_MAP, CLASS_NAMES
+from noisylabels_pl.data.datasets.cifar10 import ASYMMETRIC_MAP, CLASS_NAMES
 
 EACH = 60
 CLEAN = torch.arange(10).repeat(EACH)
@@ -68,7 +68,7 @@ def test_exact_counts(kind: str) -> None:
     T = expected_T(kind)
     assert torch.equal(counts(CLEAN, labels.observed), (EACH * T).round().long())
     assert labels.rate == pytest.approx(float(1 - T.diagonal().mean()), abs=1e-12)
-    torch.testing.assert_close(labels.realised_T, T)
+    torch.testing.assert_close(labels.realized_T, T)
     torch.testing.assert_close(labels.T, T)
 
 
@@ -83,7 +83,7 @@ def test_bernoulli_frequencies(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "count"), [*[(kind, "bernoulli") for kind in DRAWN], ("matrix", "exact")])
-def test_realised_rate_and_T_are_those_of_the_labels(kind: str, count: str) -> None:
+def test_realized_rate_and_T_are_those_of_the_labels(kind: str, count: str) -> None:
     clean = torch.randint(0, 10, (700,), generator=torch.Generator().manual_seed(3))
     labels = draw(kind, clean, count=count)
     assert labels.observed.dtype == torch.int64
@@ -92,7 +92,7 @@ def test_realised_rate_and_T_are_those_of_the_labels(kind: str, count: str) -> N
     wrong = sum(one != other for one, other in zip(clean.tolist(), labels.observed.tolist(), strict=True))
     assert labels.rate == pytest.approx(wrong / 700)
     shares = counts(clean, labels.observed) / torch.bincount(clean)[:, None]
-    torch.testing.assert_close(labels.realised_T, shares.double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(labels.realized_T, shares.double(), rtol=0, atol=1e-6)
 
 
 def test_no_noise_is_no_claim_about_the_labels() -> None:
@@ -100,7 +100,7 @@ def test_no_noise_is_no_claim_about_the_labels() -> None:
     assert torch.equal(labels.observed, CLEAN)
     assert labels.clean is None
     assert labels.rate is None
-    assert labels.realised_T is None
+    assert labels.realized_T is None
 
 
 def test_rate_zero_and_one() -> None:
@@ -294,8 +294,8 @@ def test_noise_of_the_dataset_itself() -> None:
     labels = draw("none", ANNOTATED, CLEAN)
     assert torch.equal(labels.observed, ANNOTATED)
     assert labels.rate == pytest.approx(0.25)
-    assert labels.realised_T is not None
-    torch.testing.assert_close(labels.realised_T, (counts(CLEAN, ANNOTATED) / EACH).double())
+    assert labels.realized_T is not None
+    torch.testing.assert_close(labels.realized_T, (counts(CLEAN, ANNOTATED) / EACH).double())
 
 
 def test_noise_on_top_is_measured_against_the_true_labels() -> None:
@@ -329,7 +329,7 @@ def test_saved_labels_come_back(tmp_path: Path, kind: str) -> None:
     assert loaded.sha256 == labels.sha256
     assert torch.equal(loaded.observed, labels.observed)
     assert loaded.rate == labels.rate
-    for one, other in ((loaded.T, labels.T), (loaded.realised_T, labels.realised_T), (loaded.clean, labels.clean)):
+    for one, other in ((loaded.T, labels.T), (loaded.realized_T, labels.realized_T), (loaded.clean, labels.clean)):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
 
@@ -346,9 +346,9 @@ def test_file_is_plain_numpy(tmp_path: Path) -> None:
     labels = draw("sym")
     labels.save(tmp_path / "noise.npz")
     with np.load(tmp_path / "noise.npz", allow_pickle=False) as file:
-        assert sorted(file) == ["T", "clean", "observed", "realised_T"]
+        assert sorted(file) == ["T", "clean", "observed", "realized_T"]
         assert file["observed"].tolist() == labels.observed.tolist()
-        np.testing.assert_allclose(file["realised_T"].sum(1), 1)
+        np.testing.assert_allclose(file["realized_T"].sum(1), 1)
 
 
 def load(path: Path, reference: Tensor = CLEAN) -> NoisyLabels:

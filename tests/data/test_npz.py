@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from noisylabels_pl.data import Batch, LabelNoise, NpzData
 from noisylabels_pl.data.arrays import check_classes, check_features, check_labels
-from noisylabels_pl.data.npz import read_npz
+from noisylabels_pl.data.datasets.npz import read_npz
 
 Array = NDArray[Any]
 ROWS, TEST, CLASSES = 60, 20, 4
@@ -62,7 +62,7 @@ def test_sound_file(tmp_path: Path) -> None:
     assert arrays.y_train.tolist() == expected["y_train"].tolist()
     assert arrays.y_test.tolist() == expected["y_test"].tolist()
     assert arrays.y_train.dtype == torch.int64
-    assert arrays.num_classes == CLASSES
+    assert arrays.num_outputs == CLASSES
     assert arrays.class_names == ("0", "1", "2", "3")
     assert arrays.y_train_clean is None
     assert str(tmp_path / "mine.npz") in arrays.origin
@@ -156,7 +156,7 @@ def test_hash_of_the_data(tmp_path: Path) -> None:
         assert read_npz(write(tmp_path, **{name: changed})).digest() != digest, name
 
 
-# --- standardisation --------------------------------------------------------------------------------------------------
+# --- standardization --------------------------------------------------------------------------------------------------
 
 
 def test_training_features_get_mean_0_and_deviation_1(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_test_features_are_measured_with_the_training_sets_rule(tmp_path: Path) 
     assert torch.equal(shifted.arrays.std, data.arrays.std)
 
 
-def test_images_are_standardised_by_channel(tmp_path: Path) -> None:
+def test_images_are_standardized_by_channel(tmp_path: Path) -> None:
     images = IMAGES.astype(np.float64) * np.array([1.0, 5.0, 20.0]).reshape(3, 1, 1)
     arrays = read_npz(write(tmp_path, x_train=images, x_test=images[:TEST]))
     assert arrays.mean.shape == arrays.std.shape == (3, 1, 1)

@@ -35,7 +35,7 @@ def noisy(**options: Any) -> LabelNoise:
 
 
 @every_dataset
-def test_shapes_and_standardised_targets(name: str) -> None:
+def test_shapes_and_standardized_targets(name: str) -> None:
     arrays = made(name).arrays
     train, test, features, targets = ROWS[name]
     for x, y, rows in ((arrays.x_train, arrays.y_train, train), (arrays.x_test, arrays.y_test, test)):
@@ -143,7 +143,7 @@ def test_test_set_is_clean(name: str) -> None:
 
 
 @every_dataset
-def test_the_network_is_given_standardised_features(name: str) -> None:
+def test_the_network_is_given_standardized_features(name: str) -> None:
     data = made(name, val_fraction=0.0)
     x = torch.cat([data.on_after_batch_transfer(batch, 0).x for batch in data.train_dataloader()])
     assert x.dtype == torch.float32
@@ -234,7 +234,7 @@ def own(path: Path, **changed: Any) -> NpzRegression:
     return NpzRegression(str(path))
 
 
-def test_own_numbers_are_standardised_as_they_are_observed(tmp_path: Path) -> None:
+def test_own_numbers_are_standardized_as_they_are_observed(tmp_path: Path) -> None:
     clean = np.random.default_rng(1).normal(size=(30, 2))
     observed = np.where(np.arange(30)[:, None] < 6, clean + 100, clean)
     arrays = own(tmp_path / "own.npz", y_train=observed, y_train_clean=clean, y_test=clean[:10]).load()

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 from torchvision.transforms.v2 import functional as tv
 
-from noisylabels_pl import CoPRL, Crust
+from noisylabels_pl import CoPRL, Crust, memory
 from noisylabels_pl.data import Batch, Diabetes, Digits, resident
-from noisylabels_pl.data.augment import Pixels
-from noisylabels_pl.data.resident import Rows
-from noisylabels_pl.functional import free_memory, memory
+from noisylabels_pl.data.augment import PaddedImages
+from noisylabels_pl.data.resident import ResidentRows
+from noisylabels_pl.memory import free_memory
 
 Make = Callable[..., Any]
 
@@ -86,7 +86,7 @@ def test_a_second_trainer_gets_a_loader_of_its_own(digits: Make, classifier: Mak
     for _ in range(2):
         trainer = make_trainer(max_epochs=1)
         trainer.fit(classifier(), datamodule=data)
-        assert isinstance(next(iter(trainer.train_dataloader)).x, Rows)
+        assert isinstance(next(iter(trainer.train_dataloader)).x, ResidentRows)
         assert trainer.train_dataloader is not bare
         for loader in (data.train_dataloader(), data.test_dataloader()):
             assert next(iter(loader))[0].dtype == torch.uint8  # nor is there one after the fit
@@ -134,10 +134,10 @@ def test_pixels_against_torchvision(channels: int, dtype: torch.dtype) -> None:
     rows = torch.tensor([3, 3, 0, 8, 5])
     offsets = torch.tensor([[0, 0], [4, 4], [2, 2], [1, 3], [3, 0]])
     flips = torch.tensor([True, False, False, True, False])
-    pixels = Pixels(x, 2)
+    pixels = PaddedImages(x, 2)
     assert (
         pixels.stored.numel() * pixels.stored.element_size()
-        == x.element_size() * torch.Size(Pixels.shape(x, 2)).numel()
+        == x.element_size() * torch.Size(PaddedImages.shape(x, 2)).numel()
     )
     padded = tv.pad(x, [2, 2])
     expected = [tv.crop(padded[row], *offset, 7, 6) for row, offset in zip(rows, offsets.tolist(), strict=True)]

@@ -28,12 +28,12 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def standardised(values: Tensor) -> Tensor:
+def standardized(values: Tensor) -> Tensor:
     return ((values - values.mean(0)) / values.std(0, correction=0)).float()
 
 
 # Skewed, so that the least and the largest value are not each other's negative.
-TARGETS = standardised(normal(ROWS, 4, seed=1).exp())
+TARGETS = standardized(normal(ROWS, 4, seed=1).exp())
 FEATURES = 3 + torch.tensor([0.01, 1.0, 50.0, 2.0, 0.3, 7.0]) * normal(ROWS, 6, seed=2)
 SPREAD = FEATURES.std(0)
 CLASSES = torch.arange(ROWS) % 4
@@ -66,7 +66,7 @@ def test_what_is_known_of_drawn_targets(kind: str, count: str) -> None:
     assert labels.clean is not None
     assert torch.equal(labels.clean, TARGETS)
     assert labels.T is None
-    assert labels.realised_T is None
+    assert labels.realized_T is None
     assert labels.features is None
     assert wrong_rows(labels).dtype == torch.bool
     assert torch.equal(wrong_rows(labels), differ)
@@ -116,7 +116,7 @@ def test_uninoise_fills_the_range_of_each_coordinate() -> None:
 def test_linadv_is_one_linear_function_of_the_features(strength: float) -> None:
     labels = draw("linadv", rate=0.5, strength=strength)
     wrong = wrong_rows(labels)
-    x = torch.cat([standardised(FEATURES), torch.ones(ROWS, 1)], dim=1)[wrong].double()
+    x = torch.cat([standardized(FEATURES), torch.ones(ROWS, 1)], dim=1)[wrong].double()
     weights = torch.linalg.lstsq(x, labels.observed[wrong].double()).solution
     assert (x @ weights - labels.observed[wrong]).abs().max() < 1e-3 * strength
     assert labels.observed[wrong].std(0).sub(strength).abs().max() < 0.2 * strength
@@ -141,7 +141,7 @@ def test_mixture_has_a_third_of_each() -> None:
     linear = ~flipped & ~uniform
     for kind in (flipped, uniform, linear):
         assert abs(int(kind.sum()) - ROWS / 3) < 4.5 * (ROWS * 2 / 9) ** 0.5
-    x = torch.cat([standardised(FEATURES), torch.ones(ROWS, 1)], dim=1)[linear].double()
+    x = torch.cat([standardized(FEATURES), torch.ones(ROWS, 1)], dim=1)[linear].double()
     weights = torch.linalg.lstsq(x, observed[linear].double()).solution
     assert (x @ weights - observed[linear]).abs().max() < 0.02
 

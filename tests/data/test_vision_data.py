@@ -126,7 +126,7 @@ def test_published_files_go_before_an_npz(tmp_path: Path, monkeypatch: pytest.Mo
     assert torch.equal(arrays.x_train, torch.from_numpy(CIFAR_X[:50]).permute(0, 3, 1, 2))
 
 
-def test_cifar10_is_normalised_with_its_own_moments(tmp_path: Path) -> None:
+def test_cifar10_is_normalized_with_its_own_moments(tmp_path: Path) -> None:
     data = ready(CIFAR10(str(write_cifar_npz(tmp_path))))
     (batch,) = data.val_dataloader()["test"]
     x, _ = data.on_after_batch_transfer(batch, 0)

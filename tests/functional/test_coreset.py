@@ -12,19 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from noisylabels_pl import functional
+import noisylabels_pl.functional.coreset as package
 from noisylabels_pl.functional import (
     Coreset,
     centrality,
     cluster_partners,
-    coreset,
-    coreset_distances,
-    coreset_torch,
     distributed_greedy,
     facility_location,
     logit_gradient,
     stochastic_greedy,
 )
+from noisylabels_pl.functional.coreset import distances, greedy_torch, selectors
 
 Selector = Callable[[Tensor, int], Coreset]
 both = pytest.mark.parametrize("select", [facility_location, centrality])
@@ -37,9 +35,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
             patch.setitem(sys.modules, "numba", None)  # as if it were not installed
-            patch.delitem(sys.modules, "noisylabels_pl.functional.coreset_numba", raising=False)
-            patch.delattr(functional, "coreset_numba", raising=False)
-        assert coreset._engine(torch.zeros(1)).__name__.endswith(request.param)
+            patch.delitem(sys.modules, "noisylabels_pl.functional.coreset.greedy_numba", raising=False)
+            patch.delattr(package, "greedy_numba", raising=False)
+        assert selectors._engine(torch.zeros(1)).__name__.endswith(request.param)
         yield
 
 
@@ -490,7 +488,7 @@ def test_a_sample_of_all_candidates_is_exact(n: int, k: int) -> None:
     x = normal(n, 3, seed=n)
     coreset = stochastic_greedy(x, k, eps=math.exp(-k), generator=seeded(0))
     assert_greedy(direct_distances(x), coreset.indices, 1e-9)
-    picks, assignment, _, _ = coreset_torch.greedy(x, k)  # as exact on ties
+    picks, assignment, _, _ = greedy_torch.greedy(x, k)  # as exact on ties
     assert coreset.indices.tolist() == picks.tolist()
     assert torch.equal(picks[coreset.assignment], picks[assignment])
 
@@ -566,10 +564,10 @@ def test_approximate_k_out_of_range(select: Selector, k: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torch_selects_the_same_with_little_memory(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     x = gradients(400).to(dtype)
-    plenty = [coreset_torch.greedy(x, 150), coreset_torch.central(x, 150)]
+    plenty = [greedy_torch.greedy(x, 150), greedy_torch.central(x, 150)]
     for free in (0.0, 1e6, 3e6):  # greedy one by one to the end, for some picks, and never
-        monkeypatch.setattr(coreset_distances, "free_memory", lambda device, free=free: free)
-        for before, after in zip(plenty, [coreset_torch.greedy(x, 150), coreset_torch.central(x, 150)], strict=True):
+        monkeypatch.setattr(distances, "free_memory", lambda device, free=free: free)
+        for before, after in zip(plenty, [greedy_torch.greedy(x, 150), greedy_torch.central(x, 150)], strict=True):
             for expected, found in zip(before, after, strict=True):
                 assert torch.equal(torch.as_tensor(expected), torch.as_tensor(found))
 
@@ -597,30 +595,30 @@ def test_points_much_nearer_to_each_other_than_the_farthest(scale: float) -> Non
 
 def test_torch_keeps_as_many_as_it_is_asked_for_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for most in (400, 1200, 4000, 8000):
-        plan = coreset_distances.Planned(block=400, pairs=most, bytes=0)
-        monkeypatch.setattr(coreset_torch, "planned", lambda *args, plan=plan: plan)
+        plan = distances.Planned(block=400, pairs=most, bytes=0)
+        monkeypatch.setattr(greedy_torch, "planned", lambda *args, plan=plan: plan)
         for seed in range(8):
             for x in (outlier(400, 1e-6, seed), gradients(400, seed=seed)):
                 for k in (200, 400):
-                    assert len(coreset_torch.greedy(x, k)[0].unique()) == k
+                    assert len(greedy_torch.greedy(x, k)[0].unique()) == k
 
 
 def test_planned_memory_is_within_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    ample = coreset_distances.planned(50_000, 10, cpu)
-    monkeypatch.setattr(coreset_distances, "free_memory", lambda device: 2e8)
-    scarce = coreset_distances.planned(50_000, 10, cpu)
+    ample = distances.planned(50_000, 10, cpu)
+    monkeypatch.setattr(distances, "free_memory", lambda device: 2e8)
+    scarce = distances.planned(50_000, 10, cpu)
     assert scarce.bytes <= 1e8 < ample.bytes < 0.3 * 2**30
-    monkeypatch.setattr(coreset_distances, "free_memory", lambda device: None)
-    assert coreset_distances.planned(50_000, 10, cpu) == ample
+    monkeypatch.setattr(distances, "free_memory", lambda device: None)
+    assert distances.planned(50_000, 10, cpu) == ample
 
 
 def test_planned_memory_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("DEBUG", logger="noisylabels_pl.functional.coreset"):
+    with caplog.at_level("DEBUG", logger="noisylabels_pl.functional.coreset.selectors"):
         facility_location(normal(50, 3, seed=0), 5)
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
     assert "50 points" in caplog.text
-    assert coreset.planned_bytes(200_000, 10, torch.float32, torch.device("cpu")) > 2**27
+    assert selectors.planned_bytes(200_000, 10, torch.float32, torch.device("cpu")) > 2**27
 
 
 # --- partners ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from noisylabels_pl.functional import (
     backward_correction,
     estimate_transition_matrix,
     forward_correction,
-    inverse_transition,
+    invert_transition_matrix,
     observed_log_probs,
     transition_matrix,
 )
@@ -97,7 +97,7 @@ def test_theorem_1_backward_weights_losses_by_the_inverse_and_is_unbiased(
     (logits, target), T = batch(rows, classes, seed), noise(classes, seed)
     mixed = (1 - mix) * T + mix * torch.eye(classes, dtype=torch.float64)
     inverse = torch.linalg.inv(mixed)
-    torch.testing.assert_close(inverse_transition(T, mix=mix), inverse, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(invert_transition_matrix(T, mix=mix), inverse, rtol=1e-9, atol=1e-11)
     for base in BASES:
         losses = loss_of_each_label(base, logits.softmax(1))
         expected = torch.stack([inverse[y] @ loss for loss, y in zip(losses, target, strict=True)])
@@ -112,22 +112,22 @@ def test_theorem_1_backward_weights_losses_by_the_inverse_and_is_unbiased(
 def test_theorem_2_the_minimiser_is_that_of_clean_labels(correct: Correction, base: str) -> None:
     posteriors, T = simplex(6, 4), noise(4, keep=0.3)
 
-    def minimiser(labels: Tensor, matrix: Tensor) -> Tensor:
+    def minimizer(labels: Tensor, matrix: Tensor) -> Tensor:
         logits = torch.zeros(6, 4, dtype=torch.float64, requires_grad=True)
         search = {"max_iter": 500, "tolerance_grad": 1e-11, "tolerance_change": 0, "line_search_fn": "strong_wolfe"}
-        optimiser = torch.optim.LBFGS([logits], **search)
+        optimizer = torch.optim.LBFGS([logits], **search)
 
         def expected_loss() -> Tensor:
             loss = (labels * every_label(correct, logits, matrix, base=base)).sum()
             (logits.grad,) = torch.autograd.grad(loss, logits)
             return loss
 
-        optimiser.step(expected_loss)
+        optimizer.step(expected_loss)
         return logits.detach().softmax(1)
 
-    torch.testing.assert_close(minimiser(posteriors, torch.eye(4)), posteriors, rtol=0, atol=1e-5)
-    torch.testing.assert_close(minimiser(posteriors @ T, T), posteriors, rtol=0, atol=1e-5)
-    assert (minimiser(posteriors @ T, torch.eye(4)) - posteriors).abs().max() > 0.1
+    torch.testing.assert_close(minimizer(posteriors, torch.eye(4)), posteriors, rtol=0, atol=1e-5)
+    torch.testing.assert_close(minimizer(posteriors @ T, T), posteriors, rtol=0, atol=1e-5)
+    assert (minimizer(posteriors @ T, torch.eye(4)) - posteriors).abs().max() > 0.1
 
 
 @corrections
@@ -203,7 +203,7 @@ def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\b2\b"):
         forward_correction(logits, target, never)
     logits, target = batch(4, 10)
-    for call in (inverse_transition, lambda T, mix: backward_correction(logits, target, T, mix=mix)):
+    for call in (invert_transition_matrix, lambda T, mix: backward_correction(logits, target, T, mix=mix)):
         for mix in (-0.1, 1.0, 1.5, math.nan):
             with pytest.raises(ValueError, match=r"\bmix\b"):
                 call(torch.eye(10), mix=mix)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisylabels_pl.functional import forget_rate_at, keep_smallest, loss_layer_gradient_norm, robust_mean
+from noisylabels_pl.functional import forget_rate_schedule, keep_mask, loss_layer_gradient_norm, robust_mean
 
 few = settings(derandomize=True, max_examples=50, deadline=None)
 shapes = (st.integers(1, 9), st.integers(2, 7), st.integers(0, 10**6))
@@ -157,7 +157,7 @@ def test_other_shares_to_drop_are_refused(eps: float) -> None:
         robust_mean(torch.ones(4, 2), eps)
 
 
-# --- keep_smallest ---
+# --- keep_mask ---
 
 
 @few
@@ -166,7 +166,7 @@ def test_other_shares_to_drop_are_refused(eps: float) -> None:
     st.integers(0, 1000),
 )
 def test_the_smallest_are_kept_and_ties_go_to_the_earlier(scores: list[float], permille: int) -> None:
-    mask = keep_smallest(torch.tensor(scores, dtype=torch.float32), permille / 1000)
+    mask = keep_mask(torch.tensor(scores, dtype=torch.float32), permille / 1000)
     order = sorted(range(len(scores)), key=lambda i: (scores[i], i))  # tensors above hold these values exactly
     expected = sorted(order[: share_kept(Fraction(permille, 1000), len(scores))])
     assert mask.dtype == torch.bool
@@ -176,7 +176,7 @@ def test_the_smallest_are_kept_and_ties_go_to_the_earlier(scores: list[float], p
 
 def test_ties_in_a_large_batch() -> None:
     scores = torch.randint(0, 3, (5000,), generator=torch.Generator().manual_seed(0)).float()
-    mask = keep_smallest(scores, 0.5)
+    mask = keep_mask(scores, 0.5)
     threshold = int(scores.sort().values[2499])
     at = (scores == threshold).nonzero().flatten()
     room = 2500 - int((scores < threshold).sum())
@@ -191,7 +191,7 @@ def test_ties_in_a_large_batch() -> None:
     ("rate", "kept"), [(0.9, 1), (0.7, 3), (0.3, 7), (0.1, 9), (0.25, 7), (0.99, 1), (1.0, 1), (0.0, 10)]
 )
 def test_the_floor_by_hand(rate: float, kept: int) -> None:
-    assert keep_smallest(torch.arange(10.0), rate).tolist() == [True] * kept + [False] * (10 - kept)
+    assert keep_mask(torch.arange(10.0), rate).tolist() == [True] * kept + [False] * (10 - kept)
 
 
 def test_the_floor_is_not_fooled_by_rounding() -> None:
@@ -201,7 +201,7 @@ def test_the_floor_is_not_fooled_by_rounding() -> None:
         for percent in range(101):
             expected = share_kept(Fraction(percent, 100), rows)
             fooled += max(1, math.floor((1 - percent / 100) * rows)) != expected
-            assert keep_smallest(scores, percent / 100).sum() == expected, (rows, percent)
+            assert keep_mask(scores, percent / 100).sum() == expected, (rows, percent)
     assert fooled > 10  # the plain expression would not pass
 
 
@@ -218,21 +218,21 @@ def test_the_floor_holds_along_the_ramp(forget: float) -> None:
     scores = torch.arange(1000.0)
     for epoch in range(12):
         rate = Fraction(str(forget)) * min(Fraction(epoch + 1, 10), 1)
-        mask = keep_smallest(scores, forget_rate_at(epoch, forget))
+        mask = keep_mask(scores, forget_rate_schedule(epoch, forget))
         assert mask.sum() == share_kept(rate, 1000), epoch
 
 
 def test_nan_and_infinity_go_first() -> None:
     scores = torch.tensor([math.nan, 5.0, math.inf, 1e30, -1.0])
-    assert keep_smallest(scores, 0.4).tolist() == [False, True, False, True, True]
-    assert keep_smallest(scores, 0.6).tolist() == [False, True, False, False, True]
-    assert keep_smallest(scores, 0.8).tolist() == [False, False, False, False, True]
-    assert keep_smallest(torch.full((4,), math.nan), 0.5).sum() == 2
+    assert keep_mask(scores, 0.4).tolist() == [False, True, False, True, True]
+    assert keep_mask(scores, 0.6).tolist() == [False, True, False, False, True]
+    assert keep_mask(scores, 0.8).tolist() == [False, False, False, False, True]
+    assert keep_mask(torch.full((4,), math.nan), 0.5).sum() == 2
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_an_empty_batch_gives_an_empty_mask(rate: float) -> None:
-    mask = keep_smallest(torch.zeros(0), rate)
+    mask = keep_mask(torch.zeros(0), rate)
     assert mask.shape == (0,)
     assert mask.dtype == torch.bool
 
@@ -241,7 +241,7 @@ def test_an_empty_batch_gives_an_empty_mask(rate: float) -> None:
 def test_scores_of_any_precision_that_need_gradients(dtype: torch.dtype) -> None:
     scores = torch.tensor([3.0, 1.0, 2.0, 0.0], dtype=dtype, requires_grad=True)
     before = scores.detach().clone()
-    mask = keep_smallest(scores, 0.5)
+    mask = keep_mask(scores, 0.5)
     assert mask.tolist() == [False, True, False, True]
     assert torch.equal(scores.detach(), before)
 
@@ -249,16 +249,16 @@ def test_scores_of_any_precision_that_need_gradients(dtype: torch.dtype) -> None
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan])
 def test_other_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match=rf"\bforget_rate\b.*{rate}"):
-        keep_smallest(torch.ones(4), rate)
+        keep_mask(torch.ones(4), rate)
 
 
-# --- forget_rate_at ---
+# --- forget_rate_schedule ---
 
 
 @few
 @given(st.floats(0, 1), st.integers(1, 20), st.integers(0, 40))
 def test_the_papers_ramp(rate: float, ramp: int, epoch: int) -> None:
-    now = forget_rate_at(epoch, rate, ramp_epochs=ramp, schedule="paper")
+    now = forget_rate_schedule(epoch, rate, ramp_epochs=ramp, schedule="paper")
     assert isinstance(now, float)
     assert now == pytest.approx(rate * min((epoch + 1) / ramp, 1))
     assert now <= rate
@@ -269,31 +269,35 @@ def test_the_papers_ramp(rate: float, ramp: int, epoch: int) -> None:
 def test_the_released_ramp(rate: float, ramp: int, epoch: int) -> None:
     table = np.full(41, rate)
     table[:ramp] = np.linspace(0, rate, ramp)
-    now = forget_rate_at(epoch, rate, ramp_epochs=ramp, schedule="released")
+    now = forget_rate_schedule(epoch, rate, ramp_epochs=ramp, schedule="released")
     assert isinstance(now, float)
     assert now == pytest.approx(table[epoch])
     assert now <= rate
 
 
 def test_ramps_by_hand() -> None:
-    paper = [forget_rate_at(epoch, 0.5) for epoch in range(12)]
+    paper = [forget_rate_schedule(epoch, 0.5) for epoch in range(12)]
     assert paper == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.5, 0.5])
-    released = [forget_rate_at(epoch, 0.5, schedule="released") for epoch in range(12)]
+    released = [forget_rate_schedule(epoch, 0.5, schedule="released") for epoch in range(12)]
     assert released == pytest.approx([epoch / 18 for epoch in range(10)] + [0.5, 0.5])
     for schedule in ("paper", "released"):
-        assert forget_rate_at(100, 0.3, schedule=schedule) == 0.3
+        assert forget_rate_schedule(100, 0.3, schedule=schedule) == 0.3
 
 
 def test_ramps_of_one_epoch_and_of_none() -> None:
     for schedule in ("paper", "released"):
-        assert [forget_rate_at(epoch, 0.4, ramp_epochs=0, schedule=schedule) for epoch in range(3)] == [0.4] * 3
-    assert [forget_rate_at(epoch, 0.4, ramp_epochs=1, schedule="paper") for epoch in range(3)] == [0.4] * 3
-    assert [forget_rate_at(epoch, 0.4, ramp_epochs=1, schedule="released") for epoch in range(3)] == [0.0, 0.4, 0.4]
+        assert [forget_rate_schedule(epoch, 0.4, ramp_epochs=0, schedule=schedule) for epoch in range(3)] == [0.4] * 3
+    assert [forget_rate_schedule(epoch, 0.4, ramp_epochs=1, schedule="paper") for epoch in range(3)] == [0.4] * 3
+    assert [forget_rate_schedule(epoch, 0.4, ramp_epochs=1, schedule="released") for epoch in range(3)] == [
+        0.0,
+        0.4,
+        0.4,
+    ]
 
 
 def test_other_ramps_are_refused() -> None:
     for schedule in ("paper", "released"):
         with pytest.raises(ValueError, match=r"\bramp_epochs\b.*-1"):
-            forget_rate_at(0, 0.5, ramp_epochs=-1, schedule=schedule)
+            forget_rate_schedule(0, 0.5, ramp_epochs=-1, schedule=schedule)
     with pytest.raises(ValueError, match=r"(?s)\bschedule\b.*\bpaper\b.*\breleased\b.*cosine"):
-        forget_rate_at(0, 0.5, schedule="cosine")  # type: ignore[arg-type]
+        forget_rate_schedule(0, 0.5, schedule="cosine")  # type: ignore[arg-type]

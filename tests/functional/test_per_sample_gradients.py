@@ -17,14 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import weight_norm
 
 import noisylabels_pl
-from noisylabels_pl.functional import (
-    GradientNorms,
-    batchnorm_to_groupnorm,
-    convolutions,
-    loss_layer_gradient_norm,
-    per_sample_gradient_norms,
-    rule,
-)
+from noisylabels_pl.functional import loss_layer_gradient_norm
+from noisylabels_pl.per_sample import GradientNorms, batchnorm_to_groupnorm, per_sample_gradient_norms
+from noisylabels_pl.per_sample.layers import base, convolution
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 ROWS, CLASSES = 5, 4
@@ -338,8 +333,8 @@ def test_nets_of_images(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("name", images)
 def test_nets_of_images_by_pairs_of_positions_one_sample_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolutions.Convolution, "gram_cost", 0)
-    monkeypatch.setitem(rule.CHUNK, "cpu", 1)
+    monkeypatch.setattr(convolution.Convolution, "gram_cost", 0)
+    monkeypatch.setitem(base.CHUNK, "cpu", 1)
     test_nets_of_images(name)
 
 

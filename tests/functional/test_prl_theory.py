@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisylabels_pl.functional import keep_smallest, loss_layer_gradient_norm, per_sample_gradient_norms, robust_mean
+from noisylabels_pl.functional import keep_mask, loss_layer_gradient_norm, robust_mean
+from noisylabels_pl.per_sample import per_sample_gradient_norms
 
 ROWS = 40
 shares = pytest.mark.parametrize("eps", [0.05, 0.1, 0.25, 0.4, 0.475])
@@ -28,8 +29,8 @@ def test_the_worked_example() -> None:
     losses, scores = F.cross_entropy(logits, y, reduction="none"), loss_layer_gradient_norm(logits, y)
     torch.testing.assert_close(losses, torch.tensor([-math.log(0.28), -math.log(0.3)], dtype=torch.float64))
     torch.testing.assert_close(scores, torch.tensor([0.576, 0.6324], dtype=torch.float64).sqrt())
-    assert keep_smallest(losses, 0.5).tolist() == [False, True]  # the cross-entropy prefers beta
-    assert keep_smallest(scores, 0.5).tolist() == [True, False]  # the gradient prefers alpha
+    assert keep_mask(losses, 0.5).tolist() == [False, True]  # the cross-entropy prefers beta
+    assert keep_mask(scores, 0.5).tolist() == [True, False]  # the gradient prefers alpha
 
 
 @pytest.mark.parametrize("q", [2, 3, 5, 10, 100])
@@ -65,7 +66,7 @@ def test_with_two_classes_the_gradient_orders_as_the_cross_entropy() -> None:
     target = torch.randint(0, 2, (200,), generator=generator)
     losses, scores = F.cross_entropy(logits, target, reduction="none"), loss_layer_gradient_norm(logits, target)
     for rate in (0.1, 0.3, 0.5, 0.9):
-        assert torch.equal(keep_smallest(scores, rate), keep_smallest(losses, rate))
+        assert torch.equal(keep_mask(scores, rate), keep_mask(losses, rate))
 
 
 def test_with_more_classes_it_does_not() -> None:
@@ -73,7 +74,7 @@ def test_with_more_classes_it_does_not() -> None:
     logits = 2 * torch.randn(200, 10, generator=generator, dtype=torch.float64)
     target = torch.randint(0, 10, (200,), generator=generator)
     losses, scores = F.cross_entropy(logits, target, reduction="none"), loss_layer_gradient_norm(logits, target)
-    assert not torch.equal(keep_smallest(scores, 0.5), keep_smallest(losses, 0.5))
+    assert not torch.equal(keep_mask(scores, 0.5), keep_mask(losses, 0.5))
 
 
 @pytest.mark.parametrize("q", [1, 2, 10])
@@ -84,7 +85,7 @@ def test_in_regression_it_orders_as_the_squared_error(q: int) -> None:
         losses = F.mse_loss(output, target, reduction="none").mean(1)
         scores = loss_layer_gradient_norm(output, target, "mse")
         for rate in (0.1, 0.4, 0.75):
-            assert torch.equal(keep_smallest(scores, rate), keep_smallest(losses, rate))
+            assert torch.equal(keep_mask(scores, rate), keep_mask(losses, rate))
 
 
 def phi(x: Tensor, _: Tensor) -> Tensor:
@@ -109,8 +110,8 @@ def test_a_larger_loss_may_have_the_smaller_gradient() -> None:
     torch.testing.assert_close(losses.detach(), torch.tensor([500050.0, 245025.0], dtype=torch.float64))
     norms = per_sample_gradient_norms(Shift(), phi, points.detach(), torch.zeros(2)).detach()
     torch.testing.assert_close(norms, gradients.norm(dim=1))
-    assert keep_smallest(losses.detach(), 0.5).tolist() == [False, True]
-    assert keep_smallest(norms, 0.5).tolist() == [True, False]
+    assert keep_mask(losses.detach(), 0.5).tolist() == [False, True]
+    assert keep_mask(norms, 0.5).tolist() == [True, False]
 
 
 # --- theorem 3: the mean of what is kept stays close to the clean mean ---
@@ -157,7 +158,7 @@ def test_theorem_3(eps: float, scale: float, kind: str) -> None:
         for factor in (scale, 0.999 * scale):  # just within the largest clean norm as well
             delta = corrupted(alpha, W, eps, factor, kind, seed)
             G = gradients(delta, W)
-            kept = keep_smallest(delta.norm(dim=1), eps)  # algorithm 3 sorts the loss layer
+            kept = keep_mask(delta.norm(dim=1), eps)  # algorithm 3 sorts the loss layer
             assert kept.sum() == round((1 - eps) * ROWS)
             assert (G[kept].mean(0) - clean).norm() <= bound(C, k, eps)
             assert (robust_mean(G, eps) - clean).norm() <= bound(C, k, eps)  # algorithm 1: clean rows are within C k
@@ -177,7 +178,7 @@ def test_to_drop_fewer_than_are_corrupted_is_not_enough() -> None:
     clean = gradients(alpha, W).mean(0)
     delta = corrupted(alpha, W, 0.25, 1e6, "opposed", 0)
     for eps, holds in ((0.225, False), (0.25, True), (0.3, True)):
-        kept = keep_smallest(delta.norm(dim=1), eps)
+        kept = keep_mask(delta.norm(dim=1), eps)
         error = (gradients(delta, W)[kept].mean(0) - clean).norm()
         assert (error <= bound(C, k, eps)) == holds
 
@@ -211,7 +212,7 @@ def test_theorem_3_for_a_network_with_wrong_targets(scale: float) -> None:
 
     everything = torch.ones(ROWS, dtype=torch.bool)
     C, k = x.norm(dim=1).max().item(), loss_layer_gradient_norm(net(x), clean, "mse").max().item()
-    kept = keep_smallest(loss_layer_gradient_norm(net(x), noisy, "mse"), eps)
+    kept = keep_mask(loss_layer_gradient_norm(net(x), noisy, "mse"), eps)
     true = gradient(clean, everything)
     assert (gradient(noisy, kept) - true).norm() <= bound(C, k, eps)
     if scale == 1e6:

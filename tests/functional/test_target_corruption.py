@@ -22,14 +22,14 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def standardised(values: Tensor) -> Tensor:
+def standardized(values: Tensor) -> Tensor:
     return (values - values.mean(0)) / values.std(0, correction=0)
 
 
 def data(n: int = 200, q: int = 4, d: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Skewed targets, so that minima and maxima differ in size; features with means and scales of their own."""
     generator = seeded(seed)
-    targets = standardised(-torch.rand(n, q, generator=generator, dtype=torch.float64).log())
+    targets = standardized(-torch.rand(n, q, generator=generator, dtype=torch.float64).log())
     scales = torch.logspace(-2, 2, d, dtype=torch.float64)
     return targets, 5 + scales * torch.randn(n, d, generator=generator, dtype=torch.float64)
 
@@ -161,7 +161,7 @@ def test_uniform_noise_fills_each_coordinates_range() -> None:
 def test_linear_adversary_is_one_map_of_the_features(rate: float, options: dict[str, float]) -> None:
     targets, features = data(400, 4, 6)
     new = corrupt_targets(targets, features, "linadv", rate=rate, generator=seeded(), **options)
-    rows, x = changed(targets, new), standardised(features)
+    rows, x = changed(targets, new), standardized(features)
     assert rows.sum() == rate * 400
     A = torch.linalg.lstsq(x[rows], new[rows]).solution
     torch.testing.assert_close(x[rows] @ A, new[rows], rtol=1e-8, atol=1e-8)  # no constant, and the same for all rows
@@ -191,7 +191,7 @@ def test_images_as_features_with_a_pixel_that_never_changes(kind: str) -> None:
     torch.testing.assert_close(new, flat, rtol=1e-4, atol=1e-4)
     if kind == "linadv":
         rows, varying = changed(targets, new), torch.arange(12) != 0
-        x = standardised(images.flatten(1).double()[:, varying])
+        x = standardized(images.flatten(1).double()[:, varying])
         A = torch.linalg.lstsq(x[rows], new[rows]).solution
         spread = (x @ A).std(0)
         torch.testing.assert_close(spread, torch.full_like(spread, 15.0), rtol=5e-3, atol=0)
@@ -202,13 +202,13 @@ def test_the_mixture_has_thirds() -> None:
     new = corrupt_targets(targets, features, "mixture", rate=0.8, generator=seeded())
     rows = changed(targets, new)
     assert rows.sum() == 2400
-    old, x, new = targets[rows], standardised(features)[rows], new[rows]
+    old, x, new = targets[rows], standardized(features)[rows], new[rows]
     flipped = (new == -old).all(1)
     outside = ((new < targets.min(0).values) | (new > targets.max(0).values)).any(1) & ~flipped
     A = torch.linalg.lstsq(x[outside], new[outside]).solution
     linear = (x @ A - new).abs().amax(1) < 1e-6  # one map for all of them, those within the range as well
     assert linear[outside].all()
-    spread = (standardised(features) @ A).std(0)
+    spread = (standardized(features) @ A).std(0)
     torch.testing.assert_close(spread, torch.full_like(spread, 15.0), rtol=5e-3, atol=0)
     uniform = ~flipped & ~linear
     for kind in (flipped, linear, uniform):

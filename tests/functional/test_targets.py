@@ -128,18 +128,18 @@ def test_half_types_are_promoted_and_others_stay(dtype: torch.dtype) -> None:
 
 @few
 @given(*shapes)
-def test_the_divergence_from_normalised_targets(rows: int, classes: int, seed: int) -> None:
+def test_the_divergence_from_normalized_targets(rows: int, classes: int, seed: int) -> None:
     logits, targets = batch(rows, classes, seed)
     targets[0, 0] = 0  # 0 log 0 is 0
-    normalised = targets / targets.sum(1, keepdim=True)
+    normalized = targets / targets.sum(1, keepdim=True)
     logits.requires_grad_()
     losses = kl_penalty(logits, targets)
-    expected = F.kl_div(logits.log_softmax(1), normalised, reduction="none").sum(1)
+    expected = F.kl_div(logits.log_softmax(1), normalized, reduction="none").sum(1)
     torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
     losses.sum().backward()
     assert logits.grad is not None
-    torch.testing.assert_close(logits.grad, logits.detach().softmax(1) - normalised, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(kl_penalty(normalised.clamp(1e-300).log(), targets), torch.zeros_like(losses))
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(1) - normalized, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(kl_penalty(normalized.clamp(1e-300).log(), targets), torch.zeros_like(losses))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -171,7 +171,7 @@ def test_the_callback_is_the_released_loss(digits: Callable[..., Any], make_trai
     make_trainer(noisylabels_pl.ELR(lam=lam, beta=beta), max_epochs=3).fit(
         module, noisylabels_pl.indexed(foreign_loader(digits()))
     )
-    optimiser, targets = own.configure_optimizers(), torch.zeros(300, 10)
+    optimizer, targets = own.configure_optimizers(), torch.zeros(300, 10)
     got, expected, clamped = [], [], torch.zeros(2)
     for recorded, loss, _ in module.losses:
         (x, y), rows = recorded, recorded.index
@@ -183,9 +183,9 @@ def test_the_callback_is_the_released_loss(digits: Callable[..., Any], make_trai
         targets[rows] = beta * targets[rows] + (1 - beta) * seen / seen.sum(1, keepdim=True)
         reg = (1 - (p * targets[rows]).sum(1)).log().mean()
         total = F.cross_entropy(logits, y) + lam * reg
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total.backward()
-        optimiser.step()
+        optimizer.step()
         got.append(loss)
         expected.append(total.detach())
     visits = torch.cat([recorded.index for recorded, _, _ in module.losses]).bincount()

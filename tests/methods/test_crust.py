@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from noisylabels_pl import Crust, indexed
 from noisylabels_pl.callbacks import History, LabelQuality
-from noisylabels_pl.data import Scores
+from noisylabels_pl.core import Scores
 from tests.helpers import Tutorial, WithCriterion, foreign_loader
 
 Make = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""ELR: its targets through a fit, and what it does to memorisation on real digits."""
+"""ELR: its targets through a fit, and what it does to memorization on real digits."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def fit(digits: Make, classifier: Make, make_trainer: Make, *callbacks: L.Callba
     return history
 
 
-def test_it_keeps_wrong_labels_from_being_memorised(digits: Make, classifier: Make, make_trainer: Make) -> None:
+def test_it_keeps_wrong_labels_from_being_memorized(digits: Make, classifier: Make, make_trainer: Make) -> None:
     plain = fit(digits, classifier, make_trainer).rows[-1]
-    regularised = fit(digits, classifier, make_trainer, ELR(lam=3.0, beta=0.7)).rows[-1]
-    assert regularised["train/memorised"] < 0.5 * plain["train/memorised"]
-    assert regularised["test/acc"] > plain["test/acc"] + 0.05
-    assert regularised["train/loss"] < 0  # as in the paper: the penalty has no lower bound but the clamp's
+    regularized = fit(digits, classifier, make_trainer, ELR(lam=3.0, beta=0.7)).rows[-1]
+    assert regularized["train/memorized"] < 0.5 * plain["train/memorized"]
+    assert regularized["test/acc"] > plain["test/acc"] + 0.05
+    assert regularized["train/loss"] < 0  # as in the paper: the penalty has no lower bound but the clamp's
 
 
 def test_targets_say_which_labels_are_wrong(digits: Make, classifier: Make, make_trainer: Make) -> None:

@@ -116,13 +116,13 @@ def test_teachers_wait_for_accumulated_gradients(digits: Make, make_trainer: Mak
     assert changed == [False, False, True, False, False, True, False, False]
 
 
-def test_it_keeps_wrong_labels_from_being_memorised(digits: Make, make_trainer: Make) -> None:
+def test_it_keeps_wrong_labels_from_being_memorized(digits: Make, make_trainer: Make) -> None:
     datamodule, history = digits(train_size=1000), History()
     quality = LabelQuality(datamodule.clean_targets, datamodule.labels.observed[datamodule.train_indices])
     torch.manual_seed(0)
     module = ELRPlus(partial(mlp, (1, 8, 8), 10), 10, partial(torch.optim.SGD, lr=0.1), ema_ramp=500)
     make_trainer(quality, history, max_epochs=30).fit(module, datamodule=datamodule)
-    assert history.rows[-1]["train/memorised"] < 0.15
+    assert history.rows[-1]["train/memorized"] < 0.15
     assert history.rows[-1]["test/acc"] > 0.93
     assert not [name for name, value in module.named_parameters() if "teachers" in name and value.requires_grad]
 

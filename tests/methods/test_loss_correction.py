@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from noisylabels_pl import BackwardCorrectionLoss, ForwardCorrectionLoss, LossCorrection
-from noisylabels_pl.cli.experiment import Experiment, execute
+from noisylabels_pl.cli.train import Experiment, train
 from noisylabels_pl.functional import backward_correction, estimate_transition_matrix, forward_correction
-from noisylabels_pl.functional.noise import transition_matrix
+from noisylabels_pl.functional.transition import transition_matrix
 from noisylabels_pl.methods.loss_correction import read_transition
 from noisylabels_pl.report.transition import draw_transitions, transition_error
 from tests.helpers import composed
@@ -27,7 +27,7 @@ PAIRFLIP = transition_matrix("pairflip", 10, 0.3)
 
 def run(folder: Path, *overrides: str) -> Experiment:
     common = ("trainer=cpu", "logger=none", "noise=pairflip", "noise.rate=0.3", "data.train_size=600")
-    return execute(composed(*common, "trainer.max_epochs=6", "optim.lr=0.3", *overrides), folder)
+    return train(composed(*common, "trainer.max_epochs=6", "optim.lr=0.3", *overrides), folder)
 
 
 def test_a_known_T_takes_one_stage(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_known_T_takes_one_stage(tmp_path: Path) -> None:
     torch.testing.assert_close(experiment.module.criterion.T, PAIRFLIP.float())
     assert not list(tmp_path.glob("cross_entropy*"))
     with pytest.raises(ValueError, match="this run's noise has no T that could be told"):
-        execute(composed("method=forward", "method.T=known", "noise=none", "trainer=cpu"), tmp_path)
+        train(composed("method=forward", "method.T=known", "noise=none", "trainer=cpu"), tmp_path)
 
 
 def test_an_estimated_T_is_that_of_the_best_validation_epoch(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_an_estimated_T_is_that_of_the_best_validation_epoch(tmp_path: Path) -> 
         net.load_state_dict({k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k[:4] == "net."})
         with torch.no_grad():
             estimates.append(estimate_transition_matrix(net.eval()(x).double().softmax(1), quantile=0.97))
-    torch.testing.assert_close(experiment.artefacts["T"], estimates[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(experiment.artifacts["T"], estimates[0], atol=1e-5, rtol=0)
     assert not torch.allclose(estimates[0], estimates[1], atol=1e-3)
     torch.testing.assert_close(experiment.module.criterion.T, estimates[0].float(), atol=1e-5, rtol=0)
 
@@ -62,16 +62,16 @@ def test_the_second_stage_starts_afresh_unless_told_not_to(tmp_path: Path, warm_
     first = torch.load(tmp_path / "cross_entropy" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     second = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(first["net.1.weight"], second["net.1.weight"])  # lr 0: both are the seed's initial weights
-    artefacts = torch.load(tmp_path / "cross_entropy.pt", weights_only=True)
-    assert any(name.startswith("weights/") for name in artefacts) == warm_start
+    artifacts = torch.load(tmp_path / "cross_entropy.pt", weights_only=True)
+    assert any(name.startswith("weights/") for name in artifacts) == warm_start
     module = nn.Module()
     module.net = nn.Linear(2, 2)
     method = LossCorrection(warm_start=warm_start)
     if warm_start:
         with pytest.raises(ValueError, match="left no weights to start from; resume with the options it had"):
-            method.stages()[1].start(module, {"T": PAIRFLIP})
+            method.stages()[1].initialize(module, {"T": PAIRFLIP})
     handed = {"T": PAIRFLIP, "weights/net.weight": torch.ones(2, 2), "weights/net.bias": torch.ones(2)}
-    method.stages()[1].start(module, handed)
+    method.stages()[1].initialize(module, handed)
     assert torch.equal(module.net.weight, torch.ones(2, 2)) == warm_start
 
 
@@ -175,7 +175,7 @@ def test_T_estimated_on_other_inputs(classifier: Make, make_trainer: Make, digit
     x = torch.cat([batch[0] for batch in others])
     with torch.no_grad():
         probs = module.eval()((x.float() - datamodule.arrays.mean) / datamodule.arrays.std).double().softmax(1)
-    found = method.stages()[0].hand_on(trainer, module)["T"]
+    found = method.stages()[0].outputs(trainer, module)["T"]
     torch.testing.assert_close(found, estimate_transition_matrix(probs, quantile=1.0), atol=1e-6, rtol=0)
 
 
@@ -196,7 +196,7 @@ def test_half_precision_does_not_round_T() -> None:
 def test_T_from_a_file_is_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "T.npy", PAIRFLIP.numpy())
     experiment = run(tmp_path, "method=forward", "method.T=file", f"method.path={tmp_path / 'T.npy'}")
-    torch.testing.assert_close(experiment.artefacts["T"], PAIRFLIP.float())
+    torch.testing.assert_close(experiment.artifacts["T"], PAIRFLIP.float())
 
 
 def test_the_report_says_how_far_off_T_is(cli: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl import PRL, CoPRL, Crust, GCELoss, RobustLoss, indexed, per_sample_gradient_norms
 from noisylabels_pl.callbacks import LabelQuality
-from noisylabels_pl.functional import keep_smallest, loss_layer_gradient_norm
+from noisylabels_pl.functional import keep_mask, loss_layer_gradient_norm
 from tests.contract.methods import assert_same, record
 from tests.helpers import ROOT, Tutorial, WithCriterion, foreign_loader
 
@@ -73,21 +73,21 @@ def fit(module: L.LightningModule, callbacks: list[L.Callback], data: Any, make_
     return module
 
 
-@pytest.mark.parametrize("reforward", [False, True])
+@pytest.mark.parametrize("second_forward", [False, True])
 @pytest.mark.parametrize("score", ["loss_layer", "gradient", "loss"])
 @pytest.mark.parametrize("task", ["ce", "mse"])
-def test_a_loop_that_restates_it(task: str, score: str, reforward: bool, make_trainer: Make) -> None:
+def test_a_loop_that_restates_it(task: str, score: str, second_forward: bool, make_trainer: Make) -> None:
     torch.manual_seed(0)
     module = Plain(nn.MSELoss() if task == "mse" else None)
     net = deepcopy(module.net)
     x, y = problem(task)
     loader: Any = DataLoader(TensorDataset(x, y), batch_size=20)
-    loader = indexed(loader) if reforward else loader  # masking does without positions
-    fit(module, [PRL(RATE, score=score, reforward=reforward)], loader, make_trainer)
+    loader = indexed(loader) if second_forward else loader  # masking does without positions
+    fit(module, [PRL(RATE, score=score, second_forward=second_forward)], loader, make_trainer)
     loss: Any = F.mse_loss if task == "mse" else F.cross_entropy
     for _ in range(3):
         for rows in torch.arange(60).split(20):
-            kept = rows[keep_smallest(scores(net, score, x[rows], y[rows]), RATE)]
+            kept = rows[keep_mask(scores(net, score, x[rows], y[rows]), RATE)]
             assert len(kept) == 12
             net.zero_grad()
             loss(net(x[kept]), y[kept]).backward()
@@ -95,7 +95,7 @@ def test_a_loop_that_restates_it(task: str, score: str, reforward: bool, make_tr
                 for parameter in net.parameters():
                     parameter -= LR * parameter.grad
     torch.testing.assert_close(module.net.state_dict(), net.state_dict(), rtol=1e-5, atol=1e-6)
-    assert {len(x) for x in module.seen} == {12 if reforward else 20}
+    assert {len(x) for x in module.seen} == {12 if second_forward else 20}
 
 
 def test_with_squared_errors_it_chooses_as_self_paced_learning_does(make_trainer: Make) -> None:
@@ -156,7 +156,7 @@ def test_the_precision_of_a_second_forward_pass_is_that_of_the_kept(
     visited: list[Tensor] = []
     datamodule = digits()
     observed = datamodule.labels.observed[datamodule.train_indices]
-    quality, method = LabelQuality(datamodule.clean_targets, observed), PRL(0.4, reforward=True)
+    quality, method = LabelQuality(datamodule.clean_targets, observed), PRL(0.4, second_forward=True)
     trainer = make_trainer(method, quality, Counts(), max_epochs=1)
     trainer.fit(classifier(), datamodule=datamodule)
     index = torch.cat(visited)
@@ -165,14 +165,14 @@ def test_the_precision_of_a_second_forward_pass_is_that_of_the_kept(
     assert len(index) == sum(int(0.6 * size + 1e-9) for size in [32] * 8 + [14])
 
 
-class Normalised(nn.Sequential):
-    """With batch normalisation, as most networks."""
+class Normalized(nn.Sequential):
+    """With batch normalization, as most networks."""
 
     def __init__(self) -> None:
         super().__init__(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
 
 
-class Counts(Normalised):
+class Counts(Normalized):
     """Keeps how each of its forward passes was run."""
 
     def __init__(self) -> None:
@@ -187,9 +187,9 @@ class Counts(Normalised):
 @pytest.mark.parametrize("train_mode", [True, False])
 @pytest.mark.parametrize("bf16", [True, False])
 def test_the_pass_that_scores(train_mode: bool, bf16: bool, make_trainer: Make) -> None:
-    """Batch normalisation takes its statistics from the kept samples in the second pass."""
+    """Batch normalization takes its statistics from the kept samples in the second pass."""
     loader = indexed(DataLoader(TensorDataset(*problem("ce")), batch_size=20))
-    options: dict[str, Any] = {"train_mode": train_mode, "bf16_scoring": bf16, "reforward": True}
+    options: dict[str, Any] = {"train_mode": train_mode, "bf16_scoring": bf16, "second_forward": True}
     module = fit(Plain(net=Counts()), [PRL(0.4, **options)], loader, make_trainer, max_epochs=1)
     assert module.net.passes == [(20, train_mode, False, bf16), (12, True, True, False)] * 3
     assert int(module.net[2].num_batches_tracked) == (6 if train_mode else 3)
@@ -206,7 +206,7 @@ def test_by_itself_it_passes_twice_where_that_is_faster(
 ) -> None:
     """A ramp over four epochs passes a third in the last one."""
     loader = indexed(DataLoader(TensorDataset(*problem("ce")), batch_size=20))
-    options: dict[str, Any] = {"ramp_epochs": 4, "reforward": "auto", "scope": scope}
+    options: dict[str, Any] = {"ramp_epochs": 4, "second_forward": "auto", "scope": scope}
     module = fit(Plain(net=Counts()), [PRL(rate, **options)], loader, make_trainer, max_epochs=4)
     pair = CoPRL(Counts, 10, partial(torch.optim.SGD, lr=LR), forget_rate=rate, **options)
     fit(pair, [], loader, make_trainer, max_epochs=4)
@@ -215,10 +215,10 @@ def test_by_itself_it_passes_twice_where_that_is_faster(
         assert sizes == [size for epoch in range(4) for size in ([20, 12] if epoch in second else [20]) * 3]
 
 
-def test_by_itself_it_leaves_batch_normalisation_two_samples(make_trainer: Make) -> None:
+def test_by_itself_it_leaves_batch_normalization_two_samples(make_trainer: Make) -> None:
     x, y = problem("ce")
     loader = indexed(DataLoader(TensorDataset(x[:22], y[:22]), batch_size=20))  # 20 and 2
-    module = fit(Plain(net=Counts()), [PRL(0.4, reforward="auto")], loader, make_trainer, max_epochs=1)
+    module = fit(Plain(net=Counts()), [PRL(0.4, second_forward="auto")], loader, make_trainer, max_epochs=1)
     pair = CoPRL(Counts, 10, partial(torch.optim.SGD, lr=LR), forget_rate=0.4, ramp_epochs=0)
     fit(pair, [], loader, make_trainer, max_epochs=1)
     for net in (module.net, pair.net.first, pair.net.second):
@@ -227,12 +227,12 @@ def test_by_itself_it_leaves_batch_normalisation_two_samples(make_trainer: Make)
 
 def test_by_itself_it_takes_gradients_of_all_parameters_once(make_trainer: Make) -> None:
     module = Plain()
-    fit(module, [PRL(0.9, score="gradient", reforward="auto")], problem("ce"), make_trainer)
+    fit(module, [PRL(0.9, score="gradient", second_forward="auto")], problem("ce"), make_trainer)
     assert {len(x) for x in module.seen} == {20}
 
 
-def test_batch_normalisation_has_no_per_sample_gradients(make_trainer: Make) -> None:
-    module = Plain(net=Normalised())
+def test_batch_normalization_has_no_per_sample_gradients(make_trainer: Make) -> None:
+    module = Plain(net=Normalized())
     with pytest.raises(ValueError, match=r"layer 'net\.2' is a BatchNorm1d.*convert_batchnorm=true"):
         fit(module, [PRL(0.4, score="gradient")], problem("ce"), make_trainer)
     convert = PRL(0.4, score="gradient", convert_batchnorm=True)
@@ -260,7 +260,7 @@ def test_lengths_of_gradients_under_mixed_precision(make_trainer: Make) -> None:
     full = per_sample_gradient_norms(net, F.cross_entropy, x[:20], y[:20])
     assert found[0].dtype == torch.float32
     torch.testing.assert_close(found[0], full, rtol=0.02, atol=0)
-    assert torch.equal(keep_smallest(found[0], 0.4), keep_smallest(full, 0.4))
+    assert torch.equal(keep_mask(found[0], 0.4), keep_mask(full, 0.4))
 
 
 def test_dropped_losses_do_no_harm_however_large(make_trainer: Make) -> None:
@@ -279,7 +279,7 @@ def test_a_robust_loss_inside(make_trainer: Make) -> None:
     assert_same(fitted[0].state_dict(), fitted[1].state_dict())
     torch.manual_seed(0)
     net, (x, y) = Plain().net, problem("ce")
-    kept = keep_smallest(loss_layer_gradient_norm(net(x[:20]), y[:20]), 0.4)
+    kept = keep_mask(loss_layer_gradient_norm(net(x[:20]), y[:20]), 0.4)
     module = fit(
         Plain(net=deepcopy(net)), [PRL(0.4), RobustLoss(GCELoss())], (x[:20], y[:20]), make_trainer, max_epochs=1
     )
@@ -296,7 +296,7 @@ def test_refusals(make_trainer: Make, digits: Make) -> None:
         ({"scope": "all"}, "scope must be one of rank, global"),
         ({"schedule": "linear"}, "schedule must be one of paper, released"),
         ({"ramp_epochs": -1}, "ramp_epochs must not be negative"),
-        ({"reforward": True, "scope": "global"}, "scope='global' may leave a process without samples"),
+        ({"second_forward": True, "scope": "global"}, "scope='global' may leave a process without samples"),
         ({"convert_batchnorm": True}, "convert_batchnorm=True is for score='gradient', got 'loss_layer'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -310,7 +310,7 @@ def test_refusals(make_trainer: Make, digits: Make) -> None:
     with pytest.raises(ValueError, match=r"PRL and Crust cannot be combined: PRL judges each sample, but Crust mixes"):
         fit(WithCriterion(), [PRL(0.2), Crust()], indexed(foreign_loader(digits())), make_trainer)
     with pytest.raises(TypeError, match="without sample positions"):
-        fit(Plain(), [PRL(0.2, reforward=True)], problem("ce"), make_trainer)
+        fit(Plain(), [PRL(0.2, second_forward=True)], problem("ce"), make_trainer)
 
 
 def test_a_resume_in_the_middle_of_an_epoch_keeps_the_ramp(
@@ -372,13 +372,13 @@ def test_two_criteria_in_one_step(make_trainer: Make) -> None:
 # --- two networks ---
 
 
-@pytest.mark.parametrize("reforward", [False, True])
+@pytest.mark.parametrize("second_forward", [False, True])
 @pytest.mark.parametrize("score", ["loss_layer", "loss"])
 @pytest.mark.parametrize("task", ["ce", "mse"])
-def test_peers_choose_for_each_other(task: str, score: str, reforward: bool, make_trainer: Make) -> None:
+def test_peers_choose_for_each_other(task: str, score: str, second_forward: bool, make_trainer: Make) -> None:
     torch.manual_seed(0)
     x, y = problem(task)
-    options: dict[str, Any] = {"forget_rate": RATE, "score": score, "reforward": reforward, "ramp_epochs": 2}
+    options: dict[str, Any] = {"forget_rate": RATE, "score": score, "second_forward": second_forward, "ramp_epochs": 2}
     options["task"] = "regression" if task == "mse" else "classification"
     module = CoPRL(lambda: nn.Linear(64, 10), 10, partial(torch.optim.SGD, lr=LR), **options)
     nets = deepcopy([module.net.first, module.net.second])
@@ -388,7 +388,7 @@ def test_peers_choose_for_each_other(task: str, score: str, reforward: bool, mak
     for epoch in range(3):
         for rows in torch.arange(60).split(20):
             rate = RATE * min((epoch + 1) / 2, 1)
-            kept = [rows[keep_smallest(scores(net, score, x[rows], y[rows]), rate)] for net in nets]
+            kept = [rows[keep_mask(scores(net, score, x[rows], y[rows]), rate)] for net in nets]
             assert epoch or not torch.equal(*kept)
             for net, chosen in zip(nets, kept[::-1], strict=True):
                 net.zero_grad()
@@ -404,9 +404,12 @@ def test_two_networks_refuse_what_one_does() -> None:
     for options, message in (
         ({"forget_rate": -0.1}, "forget_rate must be a number in"),
         ({"score": "gradient"}, "score must be one of loss_layer, loss"),
-        ({"reforward": True, "scope": "global"}, "may leave a process without samples"),
-        ({"reforward": "yes"}, "reforward must be true, false or auto, got 'yes'"),
-        ({"reforward": False, "bf16_scoring": True}, "of the pass that reforward adds, but reforward is False"),
+        ({"second_forward": True, "scope": "global"}, "may leave a process without samples"),
+        ({"second_forward": "yes"}, "second_forward must be true, false or auto, got 'yes'"),
+        (
+            {"second_forward": False, "bf16_scoring": True},
+            "of the pass that second_forward adds, but second_forward is False",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             CoPRL(lambda: nn.Linear(2, 2), 2, torch.optim.Adam, **({"forget_rate": 0.2} | options))

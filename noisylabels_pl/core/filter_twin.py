@@ -1,0 +1,90 @@
+"""Two networks that choose each other's samples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
+from noisylabels_pl.core.criterion_callback import per_sample_losses
+from noisylabels_pl.core.twin import TwinModule
+from noisylabels_pl.data import Batch
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class FilterTwin(TwinModule):
+    """Trains each network on the samples of a batch to which its peer gives the smallest scores.
+
+    Unless ``options`` say otherwise, the dropped fraction rises over the first ten epochs (``ramp_epochs=10``), and
+    epochs that drop more than a third of the samples take a second forward pass (``second_forward="auto"``).
+
+    Args:
+        make_net: see :class:`~noisylabels_pl.core.TwinModule`.
+        num_outputs: see :class:`~noisylabels_pl.core.TwinModule`.
+        optimizer: see :class:`~noisylabels_pl.core.TwinModule`.
+        scheduler: see :class:`~noisylabels_pl.core.TwinModule`.
+        forget_rate: see :class:`~noisylabels_pl.core.BatchFilter`.
+        task: ``classification`` or ``regression``.
+        **options: see :class:`~noisylabels_pl.core.BatchFilter`.
+    """
+
+    tasks = ("classification", "regression")
+
+    def __init__(
+        self,
+        make_net: Callable[[], nn.Module],
+        num_outputs: int,
+        optimizer: Callable[[Any], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        *,
+        forget_rate: float,
+        task: str = "classification",
+        **options: Unpack[FilterOptions],
+    ) -> None:
+        super().__init__(make_net, num_outputs, optimizer, scheduler, task=task)
+        defaults: FilterOptions = {"ramp_epochs": 10, "second_forward": "auto"}
+        self.filter = BatchFilter(forget_rate, **(defaults | options))
+        self.depends_on_batch = self.filter.scope == "rank"
+
+    @abstractmethod
+    def scores(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return ``(B,)``: the score of each sample by one network's output; the largest are dropped for its peer.
+
+        Args:
+            output: ``(B, ...)`` of one network.
+            target: ``(B, ...)`` observed targets.
+        """
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self.filter.uses_second_forward(self.current_epoch, len(batch.index)):
+            return self._losses_of_second_forward(batch)
+        outputs = [self.net.first(batch.x), self.net.second(batch.x)]
+        chosen = [self.filter.keep(self.scores(output.detach(), batch.y), self.current_epoch) for output in outputs]
+        chosen.reverse()  # each network trains on what its peer chose
+        batch.kept = tuple(kept for kept, _ in chosen)
+        first, second = (
+            masked_losses(per_sample_losses(self.criterion, output, batch.y), kept, kept_fraction).mean()
+            for output, (kept, kept_fraction) in zip(outputs, chosen, strict=True)
+        )
+        return first, second
+
+    def _losses_of_second_forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        nets = (self.net.first, self.net.second)
+        with torch.no_grad(), self.filter.scoring_pass(self.trainer, self.net):
+            scores = [self.scores(net(batch.x), batch.y) for net in nets]
+        scores.reverse()  # each network trains on what its peer chose
+        chosen = [self.filter.keep_indices(score, self.current_epoch) for score in scores]
+        nothing = torch.zeros_like(batch.index, dtype=torch.bool)
+        batch.kept = tuple(nothing.index_fill(0, kept, True) for kept in chosen)
+        first, second = (
+            self.criterion(net(batch.x[kept]), batch.y[kept]) for net, kept in zip(nets, chosen, strict=True)
+        )
+        return first, second

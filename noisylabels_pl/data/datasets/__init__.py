@@ -1,0 +1,20 @@
+"""Datasets, one file a family."""
+
+from noisylabels_pl.data.datasets.celeba_landmarks import CelebALandmarks
+from noisylabels_pl.data.datasets.cifar10 import CIFAR10
+from noisylabels_pl.data.datasets.diabetes import Diabetes
+from noisylabels_pl.data.datasets.digits import Digits
+from noisylabels_pl.data.datasets.mnist import MNIST
+from noisylabels_pl.data.datasets.npz import NpzData, NpzRegression
+from noisylabels_pl.data.datasets.synthetic_regression import SyntheticRegression
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "CelebALandmarks",
+    "Diabetes",
+    "Digits",
+    "NpzData",
+    "NpzRegression",
+    "SyntheticRegression",
+]
