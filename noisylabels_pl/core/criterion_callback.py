@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from noisylabels_pl.core.scoring import training_loader
+from noisylabels_pl.core.loss_interception import KIND_MEANING, LossCall, LossInterception, LossKind, find_criteria
+from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.tables import SampleTables
 from noisylabels_pl.core.task import TaskName
-from noisylabels_pl.data import Batch
+from noisylabels_pl.data import Batch, Positions
 from noisylabels_pl.functional import check_choice
-
-REGRESSION_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 
 Role = Literal["loss", "mixing", "weights", "samples"]
 ROLE_ORDER: tuple[Role, ...] = get_args(Role)
@@ -38,6 +37,7 @@ class Needs:
             batch, ``samples`` chooses the samples of an epoch. Callbacks on one criterion act in this order, and no two
             may have the same role.
         tasks: the tasks that it is for.
+        kinds: the kinds of losses that it can change, see :class:`~noisylabels_pl.core.loss_interception.LossCall`.
         criterion: whether it changes losses at all; if not, no criterion is looked for.
         positions: whether it reads ``batch.index``, for which the training loader must be ``indexed``.
         gradient_norms: whether it asks for per-sample gradient norms
@@ -51,6 +51,7 @@ class Needs:
 
     role: Role = "loss"
     tasks: tuple[TaskName, ...] = ("classification",)
+    kinds: tuple[LossKind, ...] = ("classes", "binary")
     criterion: bool = True
     positions: bool = True
     gradient_norms: bool = False
@@ -64,18 +65,20 @@ class Needs:
 
 
 class CriterionCallback(L.Callback, ABC):
-    """Changes the loss that the module's criterion returns in training, and only there.
+    """Changes the loss of a training step, and only there, wherever the step computes it.
 
-    A forward hook on the criterion, a child module such as ``nn.CrossEntropyLoss()``, is in place from
-    ``on_train_start`` until the fit ends, however it ends. It acts while a training batch is under way, so validation
-    uses the module's own loss, and the keys of ``state_dict`` do not change. The hook computes the criterion's loss of
-    each sample, passes the losses through :meth:`adjust_losses`, and reduces them as the criterion does.
+    The step may call a criterion, a child module such as ``nn.CrossEntropyLoss()``, or a function such as
+    ``F.cross_entropy``, itself or in a model that computes its own loss. From the start of a training batch to its
+    backward pass, :class:`~noisylabels_pl.core.loss_interception.LossInterception` sees the call. The callback computes
+    the loss of each sample, passes the losses through :meth:`adjust_losses`, and reduces them as the call does. So
+    validation uses the module's own loss, and the keys of ``state_dict`` do not change.
 
-    Several such callbacks can share one criterion. They act in the order of their roles, not of the Trainer's list.
+    Several such callbacks can share one loss. They act in the order of their roles, not of the Trainer's list.
 
     Args:
-        criterion: name of the criterion in the module, such as ``"loss_fn"`` or ``"head.loss_fn"``; the only child
-            module with a ``reduction`` if not given. A checkpoint stores the callback's state under this name.
+        criterion: name of the criterion in the module, such as ``"loss_fn"`` or ``"head.loss_fn"``; if not given, the
+            only child module with a ``reduction``, and torch's loss functions. A checkpoint stores the callback's state
+            under this name.
 
     Attributes:
         needs: what the callback does and needs. A subclass sets it for the class; where it depends on an option, its
@@ -97,19 +100,20 @@ class CriterionCallback(L.Callback, ABC):
     def __init__(self, *, criterion: str | None = None) -> None:
         self.criterion = criterion
         self.tables = SampleTables()
-        self._criterion_module: nn.Module | None = None
-        self._inner: list[CriterionCallback] = []  # callbacks on the same criterion that act before this one
-        self._handle: RemovableHandle | None = None
-        self._batch: Batch | None = None
-        self._num_calls = 0  # of the criterion, in this batch
-        self._was_called = False  # in this fit
+        self._criteria: dict[str, nn.Module] = {}  # in which the loss is sought, during a fit
+        self._inner: list[CriterionCallback] = []  # callbacks on the same loss that act before this one
+        self._interception: LossInterception | None = None  # of the callback that acts last on a loss
+        self._batch: Batch | Positions | None = None
+        self._call: LossCall | None = None  # the loss that is being adjusted
+        self._source: str | None = None  # the loss that was adjusted in this batch
+        self._left_alone: list[tuple[LossCall, str]] = []  # losses of this batch that were not, and why
 
     @property
     def state_key(self) -> str:
         return f"{self._name()}[criterion={self.criterion}]"  # two callbacks of a class may work on two criteria
 
     @abstractmethod
-    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
         """Return the losses to train on in place of the criterion's.
 
         It is called once a batch, and again with other targets beside a callback that mixes samples.
@@ -118,7 +122,7 @@ class CriterionCallback(L.Callback, ABC):
             losses: ``(B,)`` the criterion's loss of each sample.
             logits: ``(B, ...)`` what the criterion was called with.
             target: ``(B, ...)`` what the criterion was called with.
-            batch: the training batch.
+            batch: the positions of the samples, ``batch.index``.
 
         Returns:
             ``(B,)``.
@@ -137,11 +141,11 @@ class CriterionCallback(L.Callback, ABC):
         return None
 
     @property
-    def criterion_module(self) -> nn.Module:
-        """The module's criterion, during a fit."""
-        if self._criterion_module is None:
-            raise RuntimeError("the criterion is known during a fit only")
-        return self._criterion_module
+    def call(self) -> LossCall:
+        """The loss that :meth:`adjust_losses` is asked to change."""
+        if self._call is None:
+            raise RuntimeError("the loss is known inside adjust_losses() only")
+        return self._call
 
     def losses_for(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the losses that :meth:`adjust_losses` would be given for other targets.
@@ -153,11 +157,11 @@ class CriterionCallback(L.Callback, ABC):
         Returns:
             ``(B,)``.
         """
-        if self._criterion_module is None or self._batch is None:
+        if self._batch is None:
             raise RuntimeError("losses_for() works inside adjust_losses() only")
         if not self.needs.mixes_samples:
             raise RuntimeError(f"{self._name()} calls losses_for(); say so: needs = Needs(mixes_samples=True)")
-        losses = per_sample_losses(self._criterion_module, logits, target)
+        losses = self.call.per_sample(logits, target)
         for callback in self._inner:
             losses = callback.adjust_losses(losses, logits, target, self._batch)
         return losses
@@ -179,27 +183,29 @@ class CriterionCallback(L.Callback, ABC):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if self.needs.positions and not isinstance(batch, Batch):
-            raise TypeError(
-                f"a training batch is a {type(batch).__name__} without sample positions; let batch transfer hooks set "
-                "batch.x in place and return batch"
-            )
-        self._batch = batch
-        self._num_calls = 0
+        self._batch = positions_of(trainer, batch, batch_idx, required=self.needs.positions)
+        self._source = None
+        self._left_alone = []
+        if self._interception is not None:
+            self._interception.start()
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        if self._interception is not None and pl_module.automatic_optimization:
+            self._interception.stop()
+            if self._source is None:
+                raise TypeError(self._no_loss(pl_module))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._handle is not None and not self._was_called:
-            raise TypeError(
-                f"training_step of {type(pl_module).__name__} never called its "
-                f"{type(self._criterion_module).__name__}, whose loss {self._name()} changes; compute the loss by that "
-                f"module{self.needs.alternative}"
-            )
+        if self._interception is not None:
+            self._interception.stop()
         self._batch = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._batch = None  # also after a batch that another callback skipped
+        if self._interception is not None:
+            self._interception.stop()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._release(trainer, pl_module)
@@ -218,17 +224,10 @@ class CriterionCallback(L.Callback, ABC):
         return type(self).__name__
 
     def _attach(self, module: L.LightningModule, others: list[CriterionCallback]) -> None:
-        """Find the criterion and the callbacks that share it; the last one of them in role order hooks it."""
-        self._criterion_module = self._find_criterion(module)
-        if isinstance(self._criterion_module, REGRESSION_LOSSES) and "regression" not in self.needs.tasks:
-            raise TypeError(
-                f"{self._name()} is for {' and '.join(self.needs.tasks)}, but {type(module).__name__} is trained with "
-                f"{type(self._criterion_module).__name__}; leave it out"
-            )
+        """Find the callbacks that share a loss; the last one of them in role order intercepts it."""
+        self._criteria = self._find_criteria(module)
         sharing = [
-            other
-            for other in others
-            if other.needs.criterion and other._find_criterion(module) is self._criterion_module
+            other for other in others if other.needs.criterion and other._find_criteria(module) == self._criteria
         ]
         for other in sharing:
             if other.needs.role == self.needs.role:
@@ -237,17 +236,18 @@ class CriterionCallback(L.Callback, ABC):
         self._inner = [other for other in sharing if _role_position(other) < _role_position(self)]
         if len(self._inner) == len(sharing):
             _forget_compiled_step(module)
-            hook = torch.compiler.disable(self._hook)  # type: ignore[no-untyped-call]
-            self._handle = self._criterion_module.register_forward_hook(hook, with_kwargs=True)
+            functions = all(callback.criterion is None for callback in (*sharing, self))
+            self._interception = LossInterception(self._criteria, functions=functions, handler=self._handle)
+            self._interception.attach()
 
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self._handle is not None:
-            self._handle.remove()
+        if self._interception is not None:
+            self._interception.detach()
             _forget_compiled_step(module)
-        self._handle = None
-        self._criterion_module = None
+        self._interception = None
+        self._criteria = {}
         self._batch = None
-        self._was_called = False
+        self._call = None
         self._inner = []
         self.tables.to_cpu()
 
@@ -255,71 +255,107 @@ class CriterionCallback(L.Callback, ABC):
         if reason is not None:
             raise ValueError(f"{self._name()} and {other._name()} cannot be combined: {reason}; leave one of them out")
 
-    def _find_criterion(self, module: L.LightningModule) -> nn.Module:
+    def _find_criteria(self, module: L.LightningModule) -> dict[str, nn.Module]:
         if self.criterion is not None:
             named = dict(module.named_modules()).get(self.criterion)
             if named is not None:
-                return named
-            missing = f"module named {self.criterion!r}"
-        else:
-            criteria = {name: child for name, child in module.named_children() if hasattr(child, "reduction")}
-            if len(criteria) == 1:
-                criterion: nn.Module = next(iter(criteria.values()))
-                return criterion
-            if criteria:
-                raise TypeError(
-                    f"{type(module).__name__} has {len(criteria)} criteria as child modules: {', '.join(criteria)}; "
-                    f"name the one that {self._name()} changes: criterion={next(iter(criteria))!r}"
+                return {self.criterion: named}
+            raise TypeError(
+                f"{type(module).__name__} has no module named {self.criterion!r} whose loss {self._name()} could "
+                f"change; it has {', '.join(name for name, _ in module.named_children())}; criterion=None finds the loss"
+            )
+        criteria = find_criteria(module)
+        if len(criteria) > 1:
+            raise TypeError(
+                f"{type(module).__name__} has {len(criteria)} criteria as child modules: {', '.join(criteria)}; "
+                f"name the one that {self._name()} changes: criterion={next(iter(criteria))!r}"
+            )
+        return criteria
+
+    def _handle(self, call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
+        """Return the adjusted loss of a call, or the call's own loss where it is not the one to change."""
+        loss = compute()
+        callbacks = (*self._inner, self)
+        if self._batch is None:  # outside of a training batch
+            return loss
+        if reason := self._reason_to_leave(call, callbacks):
+            self._leave_alone(call, loss, reason)
+            return loss
+        self._check_rows(call)
+        self._source = call.name
+        losses = call.per_sample(call.logits, call.target)
+        for callback in callbacks:
+            callback._call = call
+        adjusted = self._adjusted(losses, call.logits, call.target)
+        for callback in callbacks:
+            callback._call = None
+        return loss if adjusted is losses else _reduced_like(call, loss, losses, adjusted)
+
+    def _reason_to_leave(self, call: LossCall, callbacks: tuple[CriterionCallback, ...]) -> str | None:
+        for callback in callbacks:
+            if call.kind not in callback.needs.kinds:
+                return (
+                    f"{call.name} is called with {KIND_MEANING[call.kind]}, but {callback._name()} is for "
+                    f"{' or '.join(KIND_MEANING[kind] for kind in callback.needs.kinds)}; leave it out"
                 )
-            missing = "child module with a reduction"
-        children = ", ".join(name for name, _ in module.named_children())
-        raise TypeError(
-            f"{type(module).__name__} has no {missing} (it has {children}) whose loss {self._name()} could change; "
-            "write self.criterion = nn.CrossEntropyLoss() in __init__ and self.criterion(logits, y) in training_step, "
-            f"or name another: criterion='...'{self.needs.alternative}"
+        if self._source is None:
+            return None
+        if self._source != call.name:
+            return (
+                f"a step is trained with {self._source} and {call.name}, but {self._name()} changes one loss; compute "
+                "one of them by a module of yours, and name it: criterion='...'"
+            )
+        if any(callback.tables for callback in callbacks):
+            return (
+                f"{call.name} is called several times in a step, but a record of each sample is kept of one call; use "
+                "two criteria, and name the one: criterion='...'"
+            )
+        return None
+
+    def _leave_alone(self, call: LossCall, loss: Tensor, reason: str) -> None:
+        """Leave a loss as it is, which is right for the log and wrong for training: then its gradient raises."""
+        self._left_alone.append((call, reason))
+        if loss.requires_grad:
+
+            def refuse(gradient: Tensor) -> None:
+                raise TypeError(reason)
+
+            loss.register_hook(refuse)
+
+    def _no_loss(self, module: L.LightningModule) -> str:
+        """Say why no loss was changed in a batch."""
+        name = type(module).__name__
+        if self._left_alone:
+            return self._left_alone[0][1]
+        if self._criteria and self._find_criteria(module) != self._criteria:
+            return (
+                f"{name} replaced its {', '.join(self._criteria)} during the fit, whose loss {self._name()} changes; make "
+                "all criteria in __init__ and choose among them in training_step"
+            )
+        if self._criteria:
+            criterion = next(iter(self._criteria.values()))
+            return (
+                f"training_step of {name} never called its {type(criterion).__name__}, whose loss {self._name()} "
+                f"changes; compute the loss by that module{self.needs.alternative}"
+            )
+        return (
+            f"training_step of {name} computes no loss that {self._name()} could change; compute it by F.cross_entropy "
+            "or self.criterion = nn.CrossEntropyLoss(), or name the module that does: criterion='...'"
+            f"{self.needs.alternative}"
         )
 
-    def _hook(self, criterion: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], loss: Tensor) -> Tensor | None:
-        # Outside of a training batch, or computed for a log.
-        if self._batch is None or not torch.is_grad_enabled():
-            return None
-        logits, target = self._checked_call(criterion, args, kwargs)
-        losses = per_sample_losses(criterion, logits, target)
-        adjusted = self._adjusted(losses, logits, target)
-        return None if adjusted is losses else _reduced_like(criterion, loss, losses, adjusted)
-
-    def _checked_call(
-        self, criterion: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the criterion's ``(logits, target)``, or raise where their losses could not be told apart."""
-        name = type(criterion).__name__
-        num_arguments = len(args) + len(kwargs)
-        if num_arguments != 2:
+    def _check_rows(self, call: LossCall) -> None:
+        if call.kind == "regression" and call.logits.shape != call.target.shape:
             raise TypeError(
-                f"{name} is called with {num_arguments} arguments, but {self._name()} can change the loss of (logits, "
-                "target) only; keep other arguments in the criterion"
+                f"{call.name} is called with outputs {tuple(call.logits.shape)} and targets {tuple(call.target.shape)}, "
+                "which it would broadcast; reshape one of them, as by y.view_as(output)"
             )
-        self._was_called = True
-        self._num_calls += 1
-        if self._num_calls > 1 and any(callback.tables for callback in (*self._inner, self)):
-            raise ValueError(
-                f"{name} is called {self._num_calls} times in a step, but a record of each sample is kept of one call; "
-                "use two criteria, and name the one: criterion='...'"
-            )
-        positional = [*args, *(value for key, value in kwargs.items() if key != "target")]
-        logits = positional[0]
-        target = kwargs["target"] if "target" in kwargs else positional[1]
-        if isinstance(criterion, REGRESSION_LOSSES) and logits.shape != target.shape:
+        index = None if self._batch is None else self._batch.index
+        if index is not None and len(call.target) != len(index):
             raise TypeError(
-                f"{name} is called with outputs {tuple(logits.shape)} and targets {tuple(target.shape)}, which it "
-                "would broadcast; reshape one of them, as by y.view_as(output)"
-            )
-        if isinstance(self._batch, Batch) and len(target) != len(self._batch.index):
-            raise TypeError(
-                f"{name} is called with {len(target)} rows for a batch of {len(self._batch.index)} samples, so "
+                f"{call.name} is called with {len(call.target)} rows for a batch of {len(index)} samples, so "
                 f"{self._name()} does not know which sample a row belongs to; call it with one row a sample"
             )
-        return logits, target
 
     def _adjusted(self, losses: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """Pass the losses through all callbacks on this criterion, in the order of their roles."""
@@ -336,44 +372,8 @@ class CriterionCallback(L.Callback, ABC):
         return adjusted
 
 
-def per_sample_losses(criterion: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """Return a criterion's loss of each sample.
-
-    The criterion is called with ``reduction="none"``; losses with more dimensions are averaged over these.
-
-    Args:
-        criterion: ``(logits, target)`` to a loss.
-        logits: ``(B, ...)``.
-        target: ``(B, ...)``.
-
-    Returns:
-        ``(B,)``.
-
-    Raises:
-        TypeError: the criterion gives no loss per sample.
-
-    Example:
-        >>> per_sample_losses(nn.MSELoss(), torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
-        tensor([1., 2.])
-    """
-    reduction = getattr(criterion, "reduction", None)
-    try:
-        if reduction is not None:
-            criterion.reduction = "none"  # type: ignore[assignment]
-        losses: Tensor = criterion.forward(logits, target)  # a call would run the hook again
-    finally:
-        if reduction is not None:
-            criterion.reduction = reduction
-    if not losses.ndim or len(losses) != len(target):
-        raise TypeError(
-            f"criterion {type(criterion).__name__} gives no loss per sample: {tuple(losses.shape)} for a batch of "
-            f"{len(target)}; let it obey self.reduction = 'none', or return one value per sample"
-        )
-    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-
-
-def _reduced_like(criterion: nn.Module, loss: Tensor, losses: Tensor, adjusted: Tensor) -> Tensor:
-    """Reduce the adjusted losses as the criterion reduced its own ``losses`` to ``loss``.
+def _reduced_like(call: LossCall, loss: Tensor, losses: Tensor, adjusted: Tensor) -> Tensor:
+    """Reduce the adjusted losses as the call reduced its own ``losses`` to ``loss``.
 
     A criterion may take a sum, a mean, a mean over class weights, or leave samples out. Each of these is the mean times
     a factor, which follows from the criterion's own losses.
@@ -381,7 +381,7 @@ def _reduced_like(criterion: nn.Module, loss: Tensor, losses: Tensor, adjusted: 
     if loss.ndim:  # the module reduces by itself
         return adjusted.view(-1, *(1,) * (loss.ndim - 1)).expand_as(loss)
     factor = loss.detach() / losses.detach().mean()
-    usual_factor = len(losses) if getattr(criterion, "reduction", None) == "sum" else 1
+    usual_factor = len(losses) if call.is_sum else 1
     factor = torch.where(factor.isfinite(), factor, usual_factor)  # 0 / 0 in a batch that fits perfectly
     return factor * adjusted.mean()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -10,9 +12,10 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchmetrics import Metric
 
-from noisylabels_pl.data.batch import Batch, IndexedDataset, like
-from noisylabels_pl.data.sampler import Selection, SelectionSampler
+from noisylabels_pl.core.loss_interception import LossCall, LossInterception, LossKind
+from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
 
 
 class Scores(NamedTuple):
@@ -27,19 +30,45 @@ class Scores(NamedTuple):
     targets: Tensor
 
 
-def training_loader(trainer: L.Trainer) -> DataLoader[Any]:
+def training_loader(trainer: L.Trainer) -> IndexedLoader:
     """Return the training loader of a running fit, which must come from :func:`noisylabels_pl.indexed`.
 
     Raises:
         TypeError: there are several training loaders, or the loader is not indexed.
     """
     loader = trainer.train_dataloader
-    if not isinstance(loader, DataLoader) or not isinstance(loader.dataset, IndexedDataset):
+    if not isinstance(loader, IndexedLoader):
         raise TypeError(
             f"the training loader is a {type(loader).__name__} without sample positions; "
             "pass one loader, wrapped: trainer.fit(module, noisylabels_pl.indexed(train_loader))"
         )
     return loader
+
+
+def positions_of(trainer: L.Trainer, batch: Any, batch_idx: int, *, required: bool) -> Batch | Positions:
+    """Return the positions of a training batch, which may be the batch itself.
+
+    Args:
+        trainer: in a fit.
+        batch: as the training step gets it.
+        batch_idx: its number in the epoch.
+        required: whether to raise where there are none.
+
+    Raises:
+        TypeError: positions are required, and the training loader has none.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    loader = trainer.train_dataloader
+    if isinstance(loader, IndexedLoader) and not loader.as_batches:
+        return loader.positions((trainer.current_epoch, batch_idx), trainer.strategy.root_device)
+    if required:
+        training_loader(trainer)  # raises where the loader is not indexed
+        raise TypeError(
+            f"a training batch is a {type(batch).__name__} without sample positions; let batch transfer hooks set "
+            "batch.x in place and return batch"
+        )
+    return Positions(None)
 
 
 def score(
@@ -51,7 +80,7 @@ def score(
     train_mode: bool = False,
     bf16: bool = False,
 ) -> Scores:
-    """Return the logits and observed targets of the samples of a loader's dataset, in its order, on every rank.
+    """Return the outputs of ``module(x)`` and the observed targets of a loader's samples, in order, on every rank.
 
     The pass leaves no trace in training: it restores the modes of all submodules and the random state. In
     ``train_mode``, batch normalization uses batch statistics and updates its running ones, and a
@@ -60,7 +89,7 @@ def score(
     Args:
         trainer: inside ``fit``, or after it.
         module: the LightningModule or a part of it; ``module(x)`` must return ``(B, C)`` logits or log-probabilities.
-        loader: an indexed loader; its sampler is not used.
+        loader: an indexed loader of ``(x, y)``; its sampler is not used.
         rows: positions of the samples to score; all if not given. The logits and targets of other samples are 0.
         train_mode: run the network as it is in training, instead of in evaluation mode.
         bf16: run it under autocast to bfloat16, whatever the trainer's precision.
@@ -68,36 +97,136 @@ def score(
     Raises:
         TypeError: the loader has no positions, or the module does not return ``(B, C)``.
     """
-    dataset = loader.dataset
-    if not isinstance(dataset, IndexedDataset):
+
+    def outputs_of(batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
+        x, y = batch
+        output = module(x)
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            returned = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise TypeError(f"forward(x) must return (B, C) logits to be scored, got {returned}")
+        return output, y
+
+    with scoring_pass(trainer, module, train_mode, bf16), _on_device(trainer, module):
+        return _collect(trainer, loader, rows, outputs_of)
+
+
+def score_losses(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    loader: DataLoader[Any],
+    criteria: dict[str, nn.Module],
+    kinds: tuple[LossKind, ...],
+    *,
+    functions: bool,
+    train_mode: bool = False,
+    bf16: bool = False,
+    max_batches: int | None = None,
+) -> Scores:
+    """Return the logits and targets that the training step's loss is given, in the dataset's order, on every rank.
+
+    The module's own ``training_step`` runs up to its loss, without gradients. So the scores are by construction those of
+    what is trained, whatever the batch, the model and the step look like. The pass leaves no trace in training: logging
+    is switched off, metrics, modes and the random state are restored.
+
+    Args:
+        trainer: inside ``fit``.
+        module: the LightningModule in training.
+        loader: an indexed loader; its sampler is not used.
+        criteria: see :class:`~noisylabels_pl.core.loss_interception.LossInterception`.
+        kinds: the kinds of losses to look for.
+        functions: see :class:`~noisylabels_pl.core.loss_interception.LossInterception`.
+        train_mode: run the step in training mode, instead of in evaluation mode.
+        bf16: run it under autocast to bfloat16, whatever the trainer's precision.
+        max_batches: stop after so many; the scores of other samples are 0.
+
+    Raises:
+        TypeError: the loader has no positions, or the step computes no loss of these kinds.
+    """
+
+    def record(call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
+        if call.kind not in kinds:
+            return compute()
+        raise _LossRecorded(call)
+
+    interception = LossInterception(criteria, functions=functions, handler=record, needs_grad=False)
+    step = type(module).training_step.__get__(module)  # not a compiled one, which would be traced again
+    num_arguments = len(inspect.signature(step).parameters)
+
+    def outputs_of(batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
+        try:
+            interception.start()
+            step(*(batch, batch_idx)[:num_arguments])
+        except _LossRecorded as recorded:
+            return recorded.call.logits, recorded.call.target
+        finally:
+            interception.stop()
+        raise TypeError(
+            f"training_step of {type(module).__name__} computes no loss that could be scored; compute it by "
+            "F.cross_entropy or self.criterion = nn.CrossEntropyLoss()"
+        )
+
+    interception.attach()
+    try:
+        with scoring_pass(trainer, module, train_mode, bf16), _silenced(module):
+            return _collect(trainer, loader, None, outputs_of, max_batches)
+    finally:
+        interception.detach()
+
+
+class _LossRecorded(BaseException):  # not an Exception, which a training step might catch
+    def __init__(self, call: LossCall) -> None:
+        super().__init__()
+        self.call = call
+
+
+def _collect(
+    trainer: L.Trainer,
+    loader: DataLoader[Any],
+    rows: Tensor | None,
+    outputs_of: Callable[[Any, int], tuple[Tensor, Tensor]],
+    max_batches: int | None = None,
+) -> Scores:
+    """Collect logits and targets of a loader's samples by position, from all ranks."""
+    if not isinstance(loader, IndexedLoader):
         raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
-    sampler = SelectionSampler(dataset, shuffle=False, pad=False)
+    num_samples = len(loader.dataset)  # type: ignore[arg-type]
+    sampler = SelectionSampler(loader.dataset, shuffle=False, pad=False)
     sampler.selection = None if rows is None else Selection(rows)
-    batches = _with_progress(trainer, like(loader, dataset, sampler, drop_last=False))
     device = trainer.strategy.root_device
     cuda_devices = [device] if device.type == "cuda" else []
     logits = None
     targets = None
-    with (
-        torch.random.fork_rng(devices=cuda_devices),
-        torch.no_grad(),
-        scoring_pass(trainer, module, train_mode, bf16),
-        _on_device(module, device),
-    ):
-        for batch in batches:
-            batch = trainer.strategy.batch_to_device(batch)
-            output = _checked_output(module, batch)
+    num_batches = -(-len(sampler) // (loader.batch_size or 1))
+    with torch.random.fork_rng(devices=cuda_devices), torch.no_grad():
+        batches = _with_progress(trainer, loader.read_all(sampler), num_batches)
+        for batch_idx, (batch, positions) in enumerate(batches):
+            if batch_idx == max_batches:
+                break
+            output, target = outputs_of(_transferred(trainer, batch), batch_idx)
             if logits is None or targets is None:
-                logits = output.new_zeros((len(dataset), output.shape[1]), dtype=torch.float32)
-                targets = batch.y.new_zeros((len(dataset), *batch.y.shape[1:]))
-            logits[batch.index] = output.to(logits.dtype)
-            targets[batch.index] = batch.y
+                logits = output.new_zeros((num_samples, output.shape[1]), dtype=torch.float32)
+                targets = target.new_zeros((num_samples, *target.shape[1:]))
+            index = positions.index.to(output.device)  # type: ignore[union-attr]
+            logits[index] = output.to(logits.dtype)
+            targets[index] = target
     # Each rank has scored some samples, and holds zeros for the others.
     logits = trainer.strategy.reduce(logits, reduce_op="sum")
     targets = trainer.strategy.reduce(targets, reduce_op="sum")
-    scores = Scores(logits, targets)
     # Apple's GPUs have no float64, in which distances are summed.
-    return Scores(scores.logits.cpu(), scores.targets.cpu()) if device.type == "mps" else scores
+    return Scores(logits.cpu(), targets.cpu()) if device.type == "mps" else Scores(logits, targets)
+
+
+def _transferred(trainer: L.Trainer, batch: Any) -> Any:
+    """Bring a batch to the device as Lightning does in training."""
+    had_positions = isinstance(batch, Batch)
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = trainer.strategy.batch_to_device(batch)
+    if had_positions and not isinstance(batch, Batch):
+        raise TypeError(
+            f"a batch transfer hook returned {type(batch).__name__} and lost the sample positions; "
+            "set batch.x in place and return batch"
+        )
+    return batch
 
 
 @contextmanager
@@ -124,8 +253,9 @@ def scoring_pass(trainer: L.Trainer, module: nn.Module, train_mode: bool, bf16: 
 
 
 @contextmanager
-def _on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Move the module for a block: after a fit it is on the CPU."""
+def _on_device(trainer: L.Trainer, module: nn.Module) -> Iterator[None]:
+    """Move the module to the training device for a block: after a fit it is on the CPU."""
+    device = trainer.strategy.root_device
     previous_device = next((parameter.device for parameter in module.parameters()), device)
     module.to(device)
     try:
@@ -134,21 +264,27 @@ def _on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
         module.to(previous_device)
 
 
-def _checked_output(module: nn.Module, batch: Any) -> Tensor:
-    """Return the module's ``(B, C)`` output for a batch, or raise."""
-    if not isinstance(batch, Batch):
-        raise TypeError(
-            f"a batch transfer hook returned {type(batch).__name__} and lost the sample positions; "
-            "set batch.x in place and return batch"
-        )
-    output = module(batch.x)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        returned = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise TypeError(f"forward(x) must return (B, C) logits to be scored, got {returned}")
-    return output
+@contextmanager
+def _silenced(module: L.LightningModule) -> Iterator[None]:
+    """Switch off the module's logging for a block, and replace its metrics by copies."""
+    originals = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Metric)
+    ]
+    for parent, name, metric in originals:
+        setattr(parent, name, copy.deepcopy(metric))
+    module.log = lambda *args, **options: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del module.log  # of the instance; the class's is visible again
+        for parent, name, metric in originals:
+            setattr(parent, name, metric)
 
 
-def _with_progress(trainer: L.Trainer, loader: DataLoader[Any]) -> Iterable[Any]:
-    """Show the loader in the progress bar if that is :class:`noisylabels_pl.callbacks.ProgressBar`."""
+def _with_progress(trainer: L.Trainer, batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
+    """Show the batches in the progress bar if that is :class:`noisylabels_pl.callbacks.ProgressBar`."""
     track = getattr(trainer.progress_bar_callback, "track", None)
-    return loader if track is None else track(loader, "Scoring")
+    return batches if track is None else track(batches, "Scoring", num_batches)

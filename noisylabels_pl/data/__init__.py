@@ -1,7 +1,7 @@
 """Datasets, label noise, and batches that know the positions of their samples."""
 
 from noisylabels_pl.data.arrays import Arrays
-from noisylabels_pl.data.batch import Batch, IndexedDataset, indexed
+from noisylabels_pl.data.batch import Batch, Positions
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.datasets import (
     CIFAR10,
@@ -13,6 +13,7 @@ from noisylabels_pl.data.datasets import (
     NpzRegression,
     SyntheticRegression,
 )
+from noisylabels_pl.data.indexed import IndexedDataset, IndexedLoader, indexed
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.sampler import Selection, SelectionSampler
@@ -26,11 +27,13 @@ __all__ = [
     "Diabetes",
     "Digits",
     "IndexedDataset",
+    "IndexedLoader",
     "LabelNoise",
     "NoisyDataModule",
     "NoisyLabels",
     "NpzData",
     "NpzRegression",
+    "Positions",
     "Selection",
     "SelectionSampler",
     "SyntheticRegression",

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.augment import crop_and_flip
-from noisylabels_pl.data.batch import Batch, indexed
+from noisylabels_pl.data.batch import Batch
+from noisylabels_pl.data.indexed import indexed
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.resident import Resident, ResidentRows, fits
@@ -145,7 +146,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             size = self._batch_size_per_device()
             dataset = self._rows("train", self._x_train, self.labels.observed, self.train_indices)
             loader = DataLoader(dataset, size, shuffle=True, num_workers=self.num_workers, collate_fn=_identity)
-            self._train_loader = running, indexed(loader, seed=self.seed)
+            self._train_loader = running, indexed(loader, seed=self.seed, as_batches=True)
         return self._train_loader[1]
 
     def val_dataloader(self) -> dict[str, DataLoader[Any]]:

@@ -1,0 +1,258 @@
+"""Seeing the loss of a training step, wherever the step computes it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+from torchmetrics import Metric
+
+REGRESSION_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+_REGRESSION = {F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss}
+_CLASSES = {F.cross_entropy, F.nll_loss, F.multi_margin_loss}
+_BINARY = {F.binary_cross_entropy_with_logits}
+_TORCH_CRITERIA = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.BCEWithLogitsLoss)
+LOSS_FUNCTIONS = _REGRESSION | _CLASSES | _BINARY
+_PARAMETERS = {function: tuple(inspect.signature(function).parameters) for function in LOSS_FUNCTIONS}
+
+LossKind = Literal["classes", "binary", "soft", "multilabel", "dense", "regression", "other"]
+KIND_MEANING: dict[LossKind, str] = {
+    "classes": "one class per sample",
+    "binary": "one logit per sample",
+    "soft": "class probabilities as targets",
+    "multilabel": "several labels per sample",
+    "dense": "a class for every pixel",
+    "regression": "real-valued targets",
+    "other": "targets whose meaning is not known",
+}
+
+
+@dataclass
+class LossCall:
+    """One call of a loss in a training step.
+
+    Attributes:
+        name: of the loss, for messages.
+        kind: the meaning of its targets.
+        logits: ``(B, ...)`` its first argument; for ``binary``, the two logits ``(0, z)`` of each sample, ``(B, 2)``.
+        target: ``(B, ...)`` its second argument; for ``binary``, the classes 0 and 1, ``(B,)`` int64.
+        unreduced: the loss function with ``reduction="none"`` and all other arguments bound.
+        is_plain: whether the loss has no class weights and no ignored labels.
+        is_sum: whether the loss is a sum over the batch.
+    """
+
+    name: str
+    kind: LossKind
+    logits: Tensor
+    target: Tensor
+    unreduced: Callable[[Tensor, Tensor], Tensor]
+    is_plain: bool = True
+    is_sum: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind == "binary":
+            self._shape = self.logits.shape
+            self._dtype = self.target.dtype
+            scores = self.logits.reshape(-1)
+            self.logits = torch.stack([torch.zeros_like(scores), scores], 1)
+            self.target = (self.target.reshape(-1) > 0.5).long()
+        elif self.kind == "classes" and self.target.dtype != torch.int64:
+            self.target = self.target.long()  # torch takes uint8, too
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, ``(B,)``, for logits and targets in the form of this call's."""
+        if self.kind == "binary":
+            logits = (logits[:, 1] - logits[:, 0]).view(self._shape)
+            target = target.to(self._dtype).view(self._shape)
+        losses = self.unreduced(logits, target)
+        if not losses.ndim or len(losses) != len(target):
+            raise TypeError(
+                f"criterion {self.name} gives no loss per sample: {tuple(losses.shape)} for a batch of {len(target)}; "
+                "let it obey self.reduction = 'none', or return one value per sample"
+            )
+        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+Handler = Callable[[LossCall, Callable[[], Tensor]], Tensor]
+
+
+class LossInterception(TorchFunctionMode):
+    """Hands every loss that a training step computes to a handler, which returns the loss to use instead.
+
+    It sees calls of torch's loss functions (``F.cross_entropy``, ``F.nll_loss``, ``F.mse_loss``, ...), also inside of
+    compiled functions and of models that compute their loss themselves, and calls of criteria: child modules with a
+    ``reduction``. A loss function that a criterion calls belongs to the criterion.
+
+    Args:
+        criteria: the criteria to hook, by name.
+        functions: whether to see torch's loss functions, too.
+        handler: takes the call, and a function that computes the loss as the step wrote it.
+        needs_grad: whether to ignore losses that are computed without gradients, as for a log.
+    """
+
+    def __init__(
+        self, criteria: dict[str, nn.Module], *, functions: bool, handler: Handler, needs_grad: bool = True
+    ) -> None:
+        super().__init__()
+        self.criteria = criteria
+        self.functions = functions
+        self.handler = handler
+        self.needs_grad = needs_grad
+        self._depth = 0  # of criteria that are running
+        self._handles: list[RemovableHandle] = []
+        self._is_entered = False
+
+    def attach(self) -> None:
+        """Hook the criteria, until :meth:`detach`."""
+        enter = torch.compiler.disable(self._enter_criterion)  # type: ignore[no-untyped-call]
+        leave = torch.compiler.disable(self._leave_criterion)  # type: ignore[no-untyped-call]
+        for criterion in self.criteria.values():
+            self._handles.append(criterion.register_forward_pre_hook(enter, with_kwargs=True))
+            self._handles.append(criterion.register_forward_hook(leave, with_kwargs=True))
+
+    def detach(self) -> None:
+        """Remove all hooks."""
+        self.stop()
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def start(self) -> None:
+        """Begin to hand losses to the handler."""
+        self._depth = 0
+        if not self._is_entered:
+            self._is_entered = True
+            if self.functions:
+                self.__enter__()
+
+    def stop(self) -> None:
+        """Leave losses alone again."""
+        if self._is_entered:
+            self._is_entered = False
+            if self.functions:
+                self.__exit__(None, None, None)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in LOSS_FUNCTIONS or self._depth or self._ignores_gradients():
+            return func(*args, **kwargs)
+        return self._handle_function(func, args, kwargs)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _handle_function(self, function: Any, args: Any, kwargs: Any) -> Tensor:
+        names = _PARAMETERS[function]
+        arguments = dict(zip(names, args, strict=False)) | kwargs
+        call = _call_of(function, arguments.pop(names[0]), arguments.pop(names[1]), arguments)
+        return self.handler(call, partial(function, *args, **kwargs))
+
+    def _enter_criterion(self, criterion: nn.Module, args: Any, kwargs: Any) -> None:
+        self._depth += 1
+
+    def _leave_criterion(self, criterion: nn.Module, args: Any, kwargs: Any, loss: Tensor) -> Tensor | None:
+        self._depth -= 1
+        if not self._is_entered or self._depth or self._ignores_gradients():
+            return None
+        num_arguments = len(args) + len(kwargs)
+        if num_arguments != 2:
+            raise TypeError(
+                f"{type(criterion).__name__} is called with {num_arguments} arguments, but only the loss of (logits, "
+                "target) can be changed; keep other arguments in the criterion"
+            )
+        positional = [*args, *(value for key, value in kwargs.items() if key != "target")]
+        target = kwargs["target"] if "target" in kwargs else positional[1]
+        adjusted = self.handler(_call_of_criterion(criterion, positional[0], target), lambda: loss)
+        return None if adjusted is loss else adjusted
+
+    def _ignores_gradients(self) -> bool:
+        return self.needs_grad and not torch.is_grad_enabled()
+
+
+def find_criteria(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the child modules with a ``reduction``, by name; torchmetrics have one, too, but are no criteria."""
+    return {
+        name: child
+        for name, child in module.named_children()
+        if hasattr(child, "reduction") and not isinstance(child, Metric)
+    }
+
+
+def per_sample_losses(criterion: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    """Return a criterion's loss of each sample.
+
+    The criterion is called with ``reduction="none"``; losses with more dimensions are averaged over these.
+
+    Args:
+        criterion: ``(logits, target)`` to a loss.
+        logits: ``(B, ...)``.
+        target: ``(B, ...)``.
+
+    Returns:
+        ``(B,)``.
+
+    Raises:
+        TypeError: the criterion gives no loss per sample.
+
+    Example:
+        >>> per_sample_losses(nn.MSELoss(), torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
+        tensor([1., 2.])
+    """
+    losses = _unreduced(criterion, logits, target)
+    if not losses.ndim or len(losses) != len(target):
+        raise TypeError(
+            f"criterion {type(criterion).__name__} gives no loss per sample: {tuple(losses.shape)} for a batch of "
+            f"{len(target)}; let it obey self.reduction = 'none', or return one value per sample"
+        )
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+def _unreduced(criterion: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    reduction = getattr(criterion, "reduction", None)
+    try:
+        if reduction is not None:
+            criterion.reduction = "none"  # type: ignore[assignment]
+        losses: Tensor = criterion.forward(logits, target)  # a call would run the hooks again
+    finally:
+        if reduction is not None:
+            criterion.reduction = reduction
+    return losses
+
+
+def _call_of(function: Any, logits: Tensor, target: Tensor, arguments: dict[str, Any]) -> LossCall:
+    options = {name: value for name, value in arguments.items() if name not in ("size_average", "reduce")}
+    is_sum = options.get("reduction") == "sum"
+    options["reduction"] = "none"
+    kind: LossKind = "regression" if function in _REGRESSION else _kind(logits, target, function in _BINARY)
+    is_plain = options.get("weight") is None and options.get("pos_weight") is None
+    is_plain = is_plain and options.get("ignore_index", -100) == -100
+    return LossCall(f"F.{function.__name__}", kind, logits, target, partial(function, **options), is_plain, is_sum)
+
+
+def _call_of_criterion(criterion: nn.Module, logits: Tensor, target: Tensor) -> LossCall:
+    name = type(criterion).__name__
+    kind: LossKind
+    if isinstance(criterion, REGRESSION_LOSSES):
+        kind = "regression"
+    elif target.is_floating_point() and not isinstance(criterion, _TORCH_CRITERIA):
+        kind = "other"
+    else:
+        kind = _kind(logits, target, isinstance(criterion, nn.BCEWithLogitsLoss))
+    is_plain = getattr(criterion, "weight", None) is None and getattr(criterion, "pos_weight", None) is None
+    is_plain = is_plain and getattr(criterion, "ignore_index", -100) == -100
+    is_sum = getattr(criterion, "reduction", None) == "sum"
+    return LossCall(name, kind, logits, target, partial(_unreduced, criterion), is_plain, is_sum)
+
+
+def _kind(logits: Tensor, target: Tensor, is_binary_loss: bool) -> LossKind:
+    if is_binary_loss:
+        return "binary" if logits.numel() == len(logits) else "multilabel"
+    if logits.ndim > 2:
+        return "dense"
+    return "soft" if target.is_floating_point() else "classes"
