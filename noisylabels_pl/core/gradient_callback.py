@@ -15,7 +15,7 @@ from noisylabels_pl.per_sample import GradientNorms, batchnorm_to_groupnorm
 class GradientCallback(CriterionCallback):
     """A :class:`CriterionCallback` whose ``adjust_losses`` may ask for :meth:`gradient_norms`.
 
-    Hooks on the module's layers are in place during a fit, see :class:`~noisylabels_pl.functional.GradientNorms`.
+    Hooks on the module's layers are in place during a fit, see :class:`~noisylabels_pl.per_sample.GradientNorms`.
 
     Args:
         convert_batchnorm: replace the module's batch normalization, which mixes samples, by group normalization, for
@@ -37,13 +37,13 @@ class GradientCallback(CriterionCallback):
         """``(B,)``: length of the gradient of each of ``losses`` ``(B,)``, the graph of which stays."""
         if self._norms is None:
             raise RuntimeError("gradient_norms() works during a fit, if needs_norms()")
-        return self._norms.of(losses)
+        return self._norms.compute(losses)
 
     def weighted(self, losses: Tensor, weights: Tensor) -> Tensor:
         """``losses * weights`` after :meth:`gradient_norms` of the same losses, with a cheaper way back."""
         if self._norms is None:
             raise RuntimeError("weighted() works during a fit, if needs_norms()")
-        return self._norms.weighted(losses, weights)
+        return self._norms.reweighted(losses, weights)
 
     def conflict(self, other: CriterionCallback) -> str | None:
         if other.mixes_samples():
@@ -65,17 +65,17 @@ class GradientCallback(CriterionCallback):
         super().on_train_start(trainer, pl_module)
         if self.needs_norms():
             self._norms = GradientNorms(pl_module)
-            self._norms.watch()
+            self._norms.register_hooks()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._norms is not None:
-            self._norms.forget()
+            self._norms.clear()
 
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         super()._release(trainer, module)
         if self._norms is not None:
-            self._norms.release()
+            self._norms.remove_hooks()
         self._norms = None
