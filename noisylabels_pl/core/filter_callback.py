@@ -77,7 +77,7 @@ class FilterCallback(GradientCallback):
         if isinstance(batch, Batch):
             batch.kept = (kept,)
         if self.needs.gradient_norms:
-            return self.weighted(losses, kept / kept_fraction)
+            return self.reweighted(losses, kept / kept_fraction)
         return masked_losses(losses, kept, kept_fraction)
 
     def _drop_from_batch(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch) -> None:

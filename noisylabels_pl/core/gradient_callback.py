@@ -41,9 +41,9 @@ class GradientCallback(CriterionCallback):
         Returns:
             ``(B,)``, at least float32.
         """
-        return self._recorded_norms().of(losses)
+        return self._recorded_norms().compute(losses)
 
-    def weighted(self, losses: Tensor, weights: Tensor) -> Tensor:
+    def reweighted(self, losses: Tensor, weights: Tensor) -> Tensor:
         """Return ``losses * weights`` with a backward pass that reuses the gradients of :meth:`gradient_norms`.
 
         Args:
@@ -53,7 +53,7 @@ class GradientCallback(CriterionCallback):
         Returns:
             ``(B,)``.
         """
-        return self._recorded_norms().weighted(losses, weights)
+        return self._recorded_norms().reweighted(losses, weights)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -70,14 +70,14 @@ class GradientCallback(CriterionCallback):
         super().on_train_start(trainer, pl_module)
         if self.needs.gradient_norms:
             self._norms = GradientNorms(pl_module)
-            self._norms.watch()
+            self._norms.register_hooks()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._norms is not None:
-            self._norms.forget()
+            self._norms.clear()
 
     def _recorded_norms(self) -> GradientNorms:
         if self._norms is None:
@@ -87,5 +87,5 @@ class GradientCallback(CriterionCallback):
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         super()._release(trainer, module)
         if self._norms is not None:
-            self._norms.release()
+            self._norms.remove_hooks()
         self._norms = None

@@ -56,4 +56,4 @@ class IndividualClip(GradientCallback):
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
         factors = (self.max_norm / self.gradient_norms(losses)).clamp(max=1)
-        return self.weighted(losses, factors.nan_to_num(0))
+        return self.reweighted(losses, factors.nan_to_num(0))
