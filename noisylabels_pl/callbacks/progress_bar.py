@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lightning.pytorch.callbacks import RichProgressBar
-from torch.utils.data import DataLoader
 
 
 class ProgressBar(RichProgressBar):
     """Lightning's Rich progress bar, with a line for passes over the training set outside training."""
 
-    def track(self, loader: DataLoader[Any], description: str) -> Iterator[Any]:
-        """The loader's batches, shown as ``description`` while they last."""
+    def track(self, batches: Iterable[Any], description: str, num_batches: int) -> Iterator[Any]:
+        """Yield the batches, and show the progress through them as ``description``."""
         progress = self.progress if self.is_enabled else None
         if progress is None:
-            yield from loader
+            yield from batches
             return
-        task = progress.add_task(description, total=len(loader))
+        task = progress.add_task(description, total=num_batches)
         try:
-            for batch in loader:
+            for batch in batches:
                 yield batch
                 progress.update(task, advance=1)
         finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noisylabels_pl.core.loss_interception import KIND_MEANING, LossCall, LossInterception, LossKind, find_criteria
-from noisylabels_pl.core.scoring import positions_of, training_loader
+from noisylabels_pl.core.scoring import LossRecorder, positions_of, training_loader
 from noisylabels_pl.core.tables import SampleTables
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import Batch, Positions
@@ -166,6 +167,12 @@ class CriterionCallback(L.Callback, ABC):
             losses = callback.adjust_losses(losses, logits, target, self._batch)
         return losses
 
+    def recorded_call(self, module: L.LightningModule, batch: Any, batch_idx: int) -> LossCall:
+        """Run the training step up to the loss that this callback changes, and return the call of the loss."""
+        recorder = LossRecorder(module, self._find_criteria(module), self.needs.kinds, functions=self.criterion is None)
+        with recorder:
+            return recorder.record(batch, batch_idx)
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
@@ -262,7 +269,7 @@ class CriterionCallback(L.Callback, ABC):
                 return {self.criterion: named}
             raise TypeError(
                 f"{type(module).__name__} has no module named {self.criterion!r} whose loss {self._name()} could "
-                f"change; it has {', '.join(name for name, _ in module.named_children())}; criterion=None finds the loss"
+                f"change; it has {', '.join(name for name, _ in module.named_children())}; criterion=None finds losses"
             )
         criteria = find_criteria(module)
         if len(criteria) > 1:
@@ -320,7 +327,7 @@ class CriterionCallback(L.Callback, ABC):
             def refuse(gradient: Tensor) -> None:
                 raise TypeError(reason)
 
-            loss.register_hook(refuse)
+            loss.register_hook(refuse)  # type: ignore[no-untyped-call]
 
     def _no_loss(self, module: L.LightningModule) -> str:
         """Say why no loss was changed in a batch."""
@@ -329,8 +336,8 @@ class CriterionCallback(L.Callback, ABC):
             return self._left_alone[0][1]
         if self._criteria and self._find_criteria(module) != self._criteria:
             return (
-                f"{name} replaced its {', '.join(self._criteria)} during the fit, whose loss {self._name()} changes; make "
-                "all criteria in __init__ and choose among them in training_step"
+                f"{name} replaced its {', '.join(self._criteria)} during the fit, whose loss {self._name()} changes; "
+                "make all criteria in __init__ and choose among them in training_step"
             )
         if self._criteria:
             criterion = next(iter(self._criteria.values()))
@@ -347,11 +354,11 @@ class CriterionCallback(L.Callback, ABC):
     def _check_rows(self, call: LossCall) -> None:
         if call.kind == "regression" and call.logits.shape != call.target.shape:
             raise TypeError(
-                f"{call.name} is called with outputs {tuple(call.logits.shape)} and targets {tuple(call.target.shape)}, "
-                "which it would broadcast; reshape one of them, as by y.view_as(output)"
+                f"{call.name} is called with outputs {tuple(call.logits.shape)} and targets {tuple(call.target.shape)}"
+                ", which it would broadcast; reshape one of them, as by y.view_as(output)"
             )
-        index = None if self._batch is None else self._batch.index
-        if index is not None and len(call.target) != len(index):
+        index = () if self._batch is None else self._batch.index
+        if len(index) and len(call.target) != len(index):
             raise TypeError(
                 f"{call.name} is called with {len(call.target)} rows for a batch of {len(index)} samples, so "
                 f"{self._name()} does not know which sample a row belongs to; call it with one row a sample"
@@ -384,6 +391,23 @@ def _reduced_like(call: LossCall, loss: Tensor, losses: Tensor, adjusted: Tensor
     usual_factor = len(losses) if call.is_sum else 1
     factor = torch.where(factor.isfinite(), factor, usual_factor)  # 0 / 0 in a batch that fits perfectly
     return factor * adjusted.mean()
+
+
+@contextmanager
+def paused(trainer: L.Trainer) -> Iterator[None]:
+    """Let no callback change losses for a block."""
+    running = [
+        callback._interception
+        for callback in _criterion_callbacks(trainer)
+        if callback._interception is not None and callback._interception.is_running
+    ]
+    for interception in running:
+        interception.stop()
+    try:
+        yield
+    finally:
+        for interception in running:
+            interception.start()
 
 
 def _forget_compiled_step(module: L.LightningModule) -> None:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
-from noisylabels_pl.core.criterion_callback import Needs, per_sample_losses
+from noisylabels_pl.core.criterion_callback import Needs, paused
 from noisylabels_pl.core.gradient_callback import GradientCallback
-from noisylabels_pl.data import Batch
+from noisylabels_pl.core.loss_interception import ALL_KINDS
+from noisylabels_pl.data import Batch, Positions
+from noisylabels_pl.data.batch import keep_samples
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,9 +24,8 @@ if TYPE_CHECKING:
 class FilterCallback(GradientCallback):
     """Drops the samples of each batch with the largest scores, and averages the losses of the rest.
 
-    The kept samples of a batch are left in ``batch.kept`` if the loader is ``indexed``. With ``second_forward``, the
-    training step sees the kept samples only: the loader must be ``indexed``, and ``forward(x)`` must return what the
-    criterion takes.
+    With ``second_forward``, the training step sees the kept samples only, after it has run once up to its loss to score
+    all of them: the loader must be ``indexed``.
 
     Args:
         forget_rate: see :class:`~noisylabels_pl.core.BatchFilter`.
@@ -33,7 +34,7 @@ class FilterCallback(GradientCallback):
         **options: see :class:`~noisylabels_pl.core.BatchFilter`.
     """
 
-    needs = Needs(role="weights", tasks=("classification", "regression"), separate_samples=True)
+    needs = Needs(role="weights", tasks=("classification", "regression"), kinds=ALL_KINDS, separate_samples=True)
 
     def __init__(
         self,
@@ -57,8 +58,8 @@ class FilterCallback(GradientCallback):
 
         Args:
             losses: ``(B,)`` the criterion's losses.
-            output: ``(B, ...)`` what the criterion was given.
-            target: ``(B, ...)`` the same.
+            output: ``(B, ...)`` what the loss was given.
+            target: ``(B, ...)`` what the loss was given.
         """
 
     def on_train_batch_start(
@@ -66,25 +67,36 @@ class FilterCallback(GradientCallback):
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         self._epoch = trainer.current_epoch
-        self._is_filtered = self.needs.positions and self.filter.uses_second_forward(self._epoch, len(batch.index))
+        self._is_filtered = False
+        if self.needs.positions and self._batch is not None:
+            self._is_filtered = self.filter.uses_second_forward(self._epoch, len(self._batch.index))
         if self._is_filtered:
-            self._drop_from_batch(trainer, pl_module, batch)
+            self._drop_from_batch(trainer, pl_module, batch, batch_idx)
 
-    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
         if self._is_filtered:
             return losses
         kept, kept_fraction = self.filter.keep(self.scores(losses, logits, target), self._epoch)
-        if isinstance(batch, Batch):
-            batch.kept = (kept,)
+        batch.kept = (kept,)
         if self.needs.gradient_norms:
             return self.reweighted(losses, kept / kept_fraction)
         return masked_losses(losses, kept, kept_fraction)
 
-    def _drop_from_batch(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch) -> None:
-        """Score all samples by a forward pass, and leave only the kept ones in the batch."""
-        with torch.set_grad_enabled(self.needs.gradient_norms), self.filter.scoring_pass(trainer, module):
-            output = module(batch.x)
-            scores = self.scores(per_sample_losses(self.criterion_module, output, batch.y), output, batch.y)
+    def _drop_from_batch(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Run the step up to its loss to score all samples, and leave only the kept ones in the batch."""
+        assert self._batch is not None
+        with (
+            torch.set_grad_enabled(self.needs.gradient_norms),
+            paused(trainer),
+            self.filter.scoring_pass(trainer, module),
+        ):
+            call = self.recorded_call(module, batch, batch_idx)
+            losses = call.per_sample(call.logits, call.target)
+            self._call = call
+            scores = self.scores(losses, call.logits, call.target)
+            self._call = None
         kept = self.filter.keep_indices(scores, self._epoch)
-        batch.x, batch.y, batch.index = batch.x[kept], batch.y[kept], batch.index[kept]
-        batch.kept = (torch.ones_like(kept, dtype=torch.bool),)
+        keep_samples(batch, kept, len(scores))
+        if self._batch is not batch:
+            self._batch.index = self._batch.index[kept]
+        self._batch.kept = (torch.ones_like(kept, dtype=torch.bool),)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
-from noisylabels_pl.core.criterion_callback import per_sample_losses
+from noisylabels_pl.core.loss_interception import per_sample_losses
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.core.twin import TwinModule
 from noisylabels_pl.data import Batch

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,11 @@ _REGRESSION = {F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss}
 _CLASSES = {F.cross_entropy, F.nll_loss, F.multi_margin_loss}
 _BINARY = {F.binary_cross_entropy_with_logits}
 _TORCH_CRITERIA = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.BCEWithLogitsLoss)
-LOSS_FUNCTIONS = _REGRESSION | _CLASSES | _BINARY
-_PARAMETERS = {function: tuple(inspect.signature(function).parameters) for function in LOSS_FUNCTIONS}
+LOSS_FUNCTIONS: set[Any] = _REGRESSION | _CLASSES | _BINARY
+_PARAMETERS: dict[Any, tuple[str, ...]] = {f: tuple(inspect.signature(f).parameters) for f in LOSS_FUNCTIONS}
 
 LossKind = Literal["classes", "binary", "soft", "multilabel", "dense", "regression", "other"]
+ALL_KINDS: tuple[LossKind, ...] = get_args(LossKind)
 KIND_MEANING: dict[LossKind, str] = {
     "classes": "one class per sample",
     "binary": "one logit per sample",
@@ -108,7 +109,7 @@ class LossInterception(TorchFunctionMode):
         self.needs_grad = needs_grad
         self._depth = 0  # of criteria that are running
         self._handles: list[RemovableHandle] = []
-        self._is_entered = False
+        self.is_running = False
 
     def attach(self) -> None:
         """Hook the criteria, until :meth:`detach`."""
@@ -128,17 +129,17 @@ class LossInterception(TorchFunctionMode):
     def start(self) -> None:
         """Begin to hand losses to the handler."""
         self._depth = 0
-        if not self._is_entered:
-            self._is_entered = True
+        if not self.is_running:
+            self.is_running = True
             if self.functions:
-                self.__enter__()
+                self.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """Leave losses alone again."""
-        if self._is_entered:
-            self._is_entered = False
+        if self.is_running:
+            self.is_running = False
             if self.functions:
-                self.__exit__(None, None, None)
+                self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -157,19 +158,14 @@ class LossInterception(TorchFunctionMode):
         self._depth += 1
 
     def _leave_criterion(self, criterion: nn.Module, args: Any, kwargs: Any, loss: Tensor) -> Tensor | None:
-        self._depth -= 1
-        if not self._is_entered or self._depth or self._ignores_gradients():
-            return None
-        num_arguments = len(args) + len(kwargs)
-        if num_arguments != 2:
-            raise TypeError(
-                f"{type(criterion).__name__} is called with {num_arguments} arguments, but only the loss of (logits, "
-                "target) can be changed; keep other arguments in the criterion"
-            )
-        positional = [*args, *(value for key, value in kwargs.items() if key != "target")]
-        target = kwargs["target"] if "target" in kwargs else positional[1]
-        adjusted = self.handler(_call_of_criterion(criterion, positional[0], target), lambda: loss)
-        return None if adjusted is loss else adjusted
+        try:
+            if not self.is_running or self._depth > 1 or self._ignores_gradients():
+                return None
+            logits, target = _two_arguments(criterion, args, kwargs)
+            adjusted = self.handler(_call_of_criterion(criterion, logits, target), lambda: loss)
+            return None if adjusted is loss else adjusted
+        finally:
+            self._depth -= 1  # not before, because the handler calls loss functions, too
 
     def _ignores_gradients(self) -> bool:
         return self.needs_grad and not torch.is_grad_enabled()
@@ -223,6 +219,18 @@ def _unreduced(criterion: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
         if reduction is not None:
             criterion.reduction = reduction
     return losses
+
+
+def _two_arguments(criterion: nn.Module, args: Any, kwargs: Any) -> tuple[Tensor, Tensor]:
+    num_arguments = len(args) + len(kwargs)
+    if num_arguments != 2:
+        raise TypeError(
+            f"{type(criterion).__name__} is called with {num_arguments} arguments, but only the loss of (logits, "
+            "target) can be changed; keep other arguments in the criterion"
+        )
+    positional = [*args, *(value for key, value in kwargs.items() if key != "target")]
+    target = kwargs["target"] if "target" in kwargs else positional[1]
+    return positional[0], target
 
 
 def _call_of(function: Any, logits: Tensor, target: Tensor, arguments: dict[str, Any]) -> LossCall:

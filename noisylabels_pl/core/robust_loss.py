@@ -8,8 +8,10 @@ from typing import Any
 import lightning as L
 from torch import Tensor, nn
 
-from noisylabels_pl.core.criterion_callback import CriterionCallback, per_sample_losses
-from noisylabels_pl.data import Batch
+from noisylabels_pl.core.criterion_callback import CriterionCallback
+from noisylabels_pl.core.loss_interception import LossKind, per_sample_losses
+from noisylabels_pl.core.task import TaskName
+from noisylabels_pl.data import Batch, Positions
 
 
 class RobustLoss(CriterionCallback):
@@ -45,19 +47,19 @@ class RobustLoss(CriterionCallback):
                 "module's own: self.criterion = loss"
             )
         self.loss = loss
-        self.needs = replace(self.needs, tasks=getattr(loss, "tasks", ("classification", "regression")))
+        tasks: tuple[TaskName, ...] = getattr(loss, "tasks", ("classification", "regression"))
+        kinds: tuple[LossKind, ...] = ("classes", "binary") if "classification" in tasks else ()
+        if "regression" in tasks:
+            kinds = (*kinds, "regression", "other")
+        self.needs = replace(self.needs, tasks=tasks, kinds=kinds)
 
-    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        return per_sample_losses(self.loss.to(logits.device), logits, target)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        criterion = self.criterion_module
-        if getattr(criterion, "weight", None) is not None or getattr(criterion, "ignore_index", -100) != -100:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
+        if not self.call.is_plain:
             raise ValueError(
-                f"{type(criterion).__name__} has class weights or an ignore_index, which {type(self.loss).__name__} "
-                "would ignore; make the loss the module's own, self.criterion = loss, or leave them out"
+                f"{self.call.name} has class weights or an ignore_index, which {type(self.loss).__name__} would "
+                "ignore; make the loss the module's own, self.criterion = loss, or leave them out"
             )
+        return per_sample_losses(self.loss.to(logits.device), logits, target)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -68,7 +68,7 @@ def positions_of(trainer: L.Trainer, batch: Any, batch_idx: int, *, required: bo
             f"a training batch is a {type(batch).__name__} without sample positions; let batch transfer hooks set "
             "batch.x in place and return batch"
         )
-    return Positions(None)
+    return Positions(torch.empty(0, dtype=torch.int64))
 
 
 def score(
@@ -112,29 +112,22 @@ def score(
 
 def score_losses(
     trainer: L.Trainer,
-    module: L.LightningModule,
+    recorder: LossRecorder,
     loader: DataLoader[Any],
-    criteria: dict[str, nn.Module],
-    kinds: tuple[LossKind, ...],
     *,
-    functions: bool,
     train_mode: bool = False,
     bf16: bool = False,
     max_batches: int | None = None,
 ) -> Scores:
     """Return the logits and targets that the training step's loss is given, in the dataset's order, on every rank.
 
-    The module's own ``training_step`` runs up to its loss, without gradients. So the scores are by construction those of
-    what is trained, whatever the batch, the model and the step look like. The pass leaves no trace in training: logging
-    is switched off, metrics, modes and the random state are restored.
+    The module's own ``training_step`` runs up to its loss, without gradients. So the scores are by construction
+    those of what is trained, whatever the batch, the model and the step look like.
 
     Args:
         trainer: inside ``fit``.
-        module: the LightningModule in training.
+        recorder: of the module in training.
         loader: an indexed loader; its sampler is not used.
-        criteria: see :class:`~noisylabels_pl.core.loss_interception.LossInterception`.
-        kinds: the kinds of losses to look for.
-        functions: see :class:`~noisylabels_pl.core.loss_interception.LossInterception`.
         train_mode: run the step in training mode, instead of in evaluation mode.
         bf16: run it under autocast to bfloat16, whatever the trainer's precision.
         max_batches: stop after so many; the scores of other samples are 0.
@@ -143,34 +136,68 @@ def score_losses(
         TypeError: the loader has no positions, or the step computes no loss of these kinds.
     """
 
-    def record(call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
-        if call.kind not in kinds:
-            return compute()
-        raise _LossRecorded(call)
-
-    interception = LossInterception(criteria, functions=functions, handler=record, needs_grad=False)
-    step = type(module).training_step.__get__(module)  # not a compiled one, which would be traced again
-    num_arguments = len(inspect.signature(step).parameters)
-
     def outputs_of(batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
+        call = recorder.record(batch, batch_idx)
+        return call.logits, call.target
+
+    with scoring_pass(trainer, recorder.module, train_mode, bf16), recorder:
+        return _collect(trainer, loader, None, outputs_of, max_batches)
+
+
+class LossRecorder:
+    """Runs a module's training step up to its loss, and returns the call of the loss.
+
+    In a ``with`` block of the recorder the module's logging is switched off, and its metrics are replaced by copies: a
+    step that logs or counts before its loss leaves no trace.
+
+    Args:
+        module: the LightningModule.
+        criteria: see :class:`~noisylabels_pl.core.loss_interception.LossInterception`.
+        kinds: the kinds of losses to look for.
+        functions: see :class:`~noisylabels_pl.core.loss_interception.LossInterception`.
+    """
+
+    def __init__(
+        self, module: L.LightningModule, criteria: dict[str, nn.Module], kinds: Sequence[LossKind], *, functions: bool
+    ) -> None:
+        self.module = module
+        self.kinds = kinds
+        self._interception = LossInterception(criteria, functions=functions, handler=self._handle, needs_grad=False)
+        self._step = type(module).training_step.__get__(module)  # not a compiled one, which would be traced again
+        self._num_arguments = len(inspect.signature(self._step).parameters)
+        self._block = ExitStack()
+
+    def __enter__(self) -> LossRecorder:
+        self._block.enter_context(_silenced(self.module))
+        self._interception.attach()
+        self._block.callback(self._interception.detach)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._block.close()
+
+    def record(self, batch: Any, batch_idx: int) -> LossCall:
+        """Return the call of the loss for a batch, as the training step gets it.
+
+        Raises:
+            TypeError: the step computes no loss of these kinds.
+        """
+        self._interception.start()
         try:
-            interception.start()
-            step(*(batch, batch_idx)[:num_arguments])
+            self._step(*(batch, batch_idx)[: self._num_arguments])
         except _LossRecorded as recorded:
-            return recorded.call.logits, recorded.call.target
+            return recorded.call
         finally:
-            interception.stop()
+            self._interception.stop()
         raise TypeError(
-            f"training_step of {type(module).__name__} computes no loss that could be scored; compute it by "
+            f"training_step of {type(self.module).__name__} computes no loss that could be scored; compute it by "
             "F.cross_entropy or self.criterion = nn.CrossEntropyLoss()"
         )
 
-    interception.attach()
-    try:
-        with scoring_pass(trainer, module, train_mode, bf16), _silenced(module):
-            return _collect(trainer, loader, None, outputs_of, max_batches)
-    finally:
-        interception.detach()
+    def _handle(self, call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
+        if call.kind not in self.kinds:
+            return compute()
+        raise _LossRecorded(call)
 
 
 class _LossRecorded(BaseException):  # not an Exception, which a training step might catch
@@ -202,11 +229,11 @@ def _collect(
         for batch_idx, (batch, positions) in enumerate(batches):
             if batch_idx == max_batches:
                 break
-            output, target = outputs_of(_transferred(trainer, batch), batch_idx)
+            output, target = outputs_of(transferred(trainer, batch), batch_idx)
             if logits is None or targets is None:
                 logits = output.new_zeros((num_samples, output.shape[1]), dtype=torch.float32)
                 targets = target.new_zeros((num_samples, *target.shape[1:]))
-            index = positions.index.to(output.device)  # type: ignore[union-attr]
+            index = positions.index.to(output.device)
             logits[index] = output.to(logits.dtype)
             targets[index] = target
     # Each rank has scored some samples, and holds zeros for the others.
@@ -216,7 +243,7 @@ def _collect(
     return Scores(logits.cpu(), targets.cpu()) if device.type == "mps" else Scores(logits, targets)
 
 
-def _transferred(trainer: L.Trainer, batch: Any) -> Any:
+def transferred(trainer: L.Trainer, batch: Any) -> Any:
     """Bring a batch to the device as Lightning does in training."""
     had_positions = isinstance(batch, Batch)
     batch = trainer.precision_plugin.convert_input(batch)
@@ -275,7 +302,7 @@ def _silenced(module: L.LightningModule) -> Iterator[None]:
     ]
     for parent, name, metric in originals:
         setattr(parent, name, copy.deepcopy(metric))
-    module.log = lambda *args, **options: None  # type: ignore[assignment]
+    module.log = lambda *args, **options: None  # type: ignore[method-assign]
     try:
         yield
     finally:

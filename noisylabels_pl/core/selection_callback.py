@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.core.criterion_callback import ROLE_MEANING, CriterionCallback
-from noisylabels_pl.core.scoring import Scores, score, training_loader
-from noisylabels_pl.data import Batch, Selection, SelectionSampler
+from noisylabels_pl.core.loss_interception import find_criteria
+from noisylabels_pl.core.scoring import LossRecorder, Scores, score_losses, training_loader
+from noisylabels_pl.core.supervised import Supervised
+from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
 from noisylabels_pl.functional import check_range
 
 
@@ -65,6 +68,7 @@ class SelectionCallback(CriterionCallback):
         self._sampler: SelectionSampler | None = None
         self._reload_every: int | None = None  # the Trainer's setting, while a fit lasts
         self._num_batches = 0  # when Lightning last counted them
+        self._loader_source: Any = None  # the datamodule or module that makes the training loader, during a fit
 
     @abstractmethod
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
@@ -79,7 +83,7 @@ class SelectionCallback(CriterionCallback):
             epoch: the coming epoch, counted from 0.
         """
 
-    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
         weights = self.values_for("weights", batch)
         return losses if weights is None else weights * losses
 
@@ -89,21 +93,23 @@ class SelectionCallback(CriterionCallback):
             return f"both {ROLE_MEANING['samples']}"
         return super().conflict(other)
 
-    def values_for(self, field: Literal["weights", "lam"], batch: Batch) -> Tensor | None:
-        """Return the selection's ``weights`` or ``lam`` for the samples of a batch, if it has any.
+    def values_for(
+        self, field: Literal["weights", "lam", "partner_targets"], batch: Batch | Positions
+    ) -> Tensor | None:
+        """Return a field of the selection for the samples of a batch, if it has any.
 
         Args:
             field: of the :class:`~noisylabels_pl.data.Selection`.
             batch: a training batch.
 
         Returns:
-            ``(B,)``, or ``None``.
+            ``(B, ...)``, or ``None``.
         """
         values: Tensor | None = getattr(self.selection, field, None)
         if values is None or self.selection is None:
             return None
         if field not in self._values_by_position:
-            by_position = values.new_zeros(int(self.selection.indices.max()) + 1)
+            by_position = values.new_zeros(int(self.selection.indices.max()) + 1, *values.shape[1:])
             by_position[self.selection.indices] = values
             self._values_by_position[field] = by_position.to(batch.index.device)
         return self._values_by_position[field][batch.index]
@@ -126,12 +132,17 @@ class SelectionCallback(CriterionCallback):
                 "batches in every epoch; use limit_train_batches, or leave the callback out"
             )
         super().on_train_start(trainer, pl_module)
+        if not isinstance(pl_module, Supervised):
+            # What cannot work should fail now, not after the warm-up.
+            loader = self.scoring_loader or training_loader(trainer)
+            score_losses(trainer, self._recorder(pl_module), loader, max_batches=1)
+        self._hand_on_selection(trainer, pl_module)
         if self._selection_epoch != trainer.current_epoch:
             self._update_selection(trainer, pl_module, trainer.current_epoch)
         # Lightning has already made an iterator, over all samples and in the order of epoch 0. More than -1 epochs have
         # passed since the last reload in any epoch, so Lightning discards the iterator. This also happens before a
         # selection exists: a loader that is made anew by every reload is better refused now.
-        self._install_selection(trainer).set_epoch(trainer.current_epoch)
+        self._install_selection(training_loader(trainer)).set_epoch(trainer.current_epoch)
         _set_reload_every(trainer, -1)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -152,7 +163,7 @@ class SelectionCallback(CriterionCallback):
         if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= next_epoch:
             return
         self._update_selection(trainer, pl_module, next_epoch)
-        self._install_selection(trainer)
+        self._install_selection(training_loader(trainer))
         if len(training_loader(trainer)) != self._num_batches:
             # Without a reload Lightning keeps the old number of batches. It then cuts a longer epoch short, and waits
             # in vain for the last batch of a shorter one before it validates.
@@ -180,7 +191,9 @@ class SelectionCallback(CriterionCallback):
             return
         start = time.perf_counter()
         loader = self.scoring_loader or training_loader(trainer)
-        scores = score(trainer, module, loader, train_mode=self.train_mode, bf16=self.bf16_scoring)
+        scores = score_losses(
+            trainer, self._recorder(module), loader, train_mode=self.train_mode, bf16=self.bf16_scoring
+        )
         self._check_targets(scores.targets, training_loader(trainer))
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting
@@ -196,14 +209,34 @@ class SelectionCallback(CriterionCallback):
             overlap = torch.isin(selection.indices, previous.indices).double().mean()
             self._report["selection/overlap"] = float(overlap)
 
-    def _install_selection(self, trainer: L.Trainer) -> SelectionSampler:
-        """Hand the selection to the training loader's sampler, and return the sampler."""
-        loader = training_loader(trainer)
+    def _recorder(self, module: L.LightningModule) -> LossRecorder:
+        criteria = self._find_criteria(module) if self.criterion is not None else find_criteria(module)
+        return LossRecorder(module, criteria, self.needs.kinds, functions=self.criterion is None)
+
+    def _hand_on_selection(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Hand the selection to the loaders that ``train_dataloader()`` will make anew in this fit."""
+        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
+        source = module if datamodule is None else datamodule
+        if "train_dataloader" in vars(source) or not is_overridden("train_dataloader", source):
+            return
+        make_loader = source.train_dataloader
+
+        def train_dataloader() -> Any:
+            loader = make_loader()
+            if isinstance(loader, IndexedLoader):
+                self._install_selection(loader)
+            return loader
+
+        source.train_dataloader = train_dataloader  # type: ignore[method-assign]
+        self._loader_source = source
+
+    def _install_selection(self, loader: IndexedLoader) -> SelectionSampler:
+        """Hand the selection to a training loader's sampler, and return the sampler."""
         sampler = loader.sampler
         if not isinstance(sampler, SelectionSampler):
             raise TypeError(
                 f"{type(self).__name__} chooses the samples, but the training loader has a {type(sampler).__name__}; "
-                "give the loader shuffle=True instead of a sampler"
+                "give the loader shuffle=True over the samples to choose from, as Subset(dataset, indices)"
             )
         if self.selection is not None:
             _check_positions(self.selection, len(sampler.dataset))  # type: ignore[arg-type]
@@ -237,6 +270,9 @@ class SelectionCallback(CriterionCallback):
             _set_reload_every(trainer, self._reload_every)
         if self._sampler is not None:
             self._sampler.selection = None  # the loader may serve another fit
+        if self._loader_source is not None:
+            del self._loader_source.train_dataloader  # of the instance; the class's is visible again
+        self._loader_source = None
         self._reload_every = None
         self._values_by_position = {}
         self._targets = None

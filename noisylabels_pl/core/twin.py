@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from noisylabels_pl.core.scoring import training_loader
+from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.core.tables import SampleTables
 from noisylabels_pl.core.task import TASKS, TaskName, check_task
@@ -89,10 +89,9 @@ class TwinModule(Supervised, ABC):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not isinstance(batch, Batch):
-            raise TypeError(
-                f"a training batch is a {type(batch).__name__} without sample positions; "
-                "pass trainer.fit(module, noisylabels_pl.indexed(train_loader))"
-            )
+            positions = positions_of(self.trainer, batch, batch_idx, required=True)
+            x, y = batch
+            batch = Batch(x, y, positions.index)
         first, second = self._checked_pair(self.losses(batch))
         losses = {name: loss for name, loss in (("first", first), ("second", second)) if loss is not None}
         if not losses:

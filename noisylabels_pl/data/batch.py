@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
+from noisylabels_pl.functional import mix
+
 
 @runtime_checkable
 class _Movable(Protocol):
@@ -25,22 +27,21 @@ class Positions:
     """The positions of a batch's samples in the training set, which travel beside the batch.
 
     Attributes:
-        index: ``(B,)`` int64 positions; ``None`` if the loader is not ``indexed``.
+        index: ``(B,)`` int64 positions; empty if the loader is not ``indexed``.
         partner: the positions of the samples that these are mixed with, if the sampler asked for pairs.
         partner_data: the batch of those samples, as the loader's ``collate_fn`` made it.
         kept: see :class:`Batch`.
     """
 
-    index: Tensor | None
+    index: Tensor
     partner: Positions | None = None
     partner_data: Any = None
     kept: tuple[Tensor, ...] | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> Positions:
         """Return a copy on another device; ``partner_data`` stays where it is."""
-        index = None if self.index is None else self.index.to(*args, **kwargs)
         partner = None if self.partner is None else self.partner.to(*args, **kwargs)
-        return Positions(index, partner, self.partner_data)
+        return Positions(self.index.to(*args, **kwargs), partner, self.partner_data)
 
 
 @dataclass(eq=False)
@@ -98,3 +99,59 @@ class Batch:
             index=apply_to_collection(self.index, kind, function),
             partner=None if self.partner is None else self.partner._map(kind, function),
         )
+
+
+def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> None:
+    """Leave only some samples in a batch, whatever its structure.
+
+    Every tensor with one row a sample keeps its identity and gets fewer rows, because the training step holds the batch
+    already.
+
+    Args:
+        batch: any collection of tensors.
+        kept: ``(k,)`` int64, rows to keep.
+        batch_size: rows of the batch.
+
+    Example:
+        >>> import torch
+        >>> batch = {"image": torch.rand(3, 2), "label": torch.tensor([4, 5, 6])}
+        >>> keep_samples(batch, torch.tensor([0, 2]), 3)
+        >>> batch["label"]
+        tensor([4, 6])
+    """
+
+    def cut(values: Tensor) -> Tensor:
+        if values.ndim and len(values) == batch_size:
+            values.data = values.data[kept]
+        return values
+
+    apply_to_collection(batch, Tensor, cut)
+
+
+def mixable_tensors(batch: Any) -> list[Tensor]:
+    """Return the floating-point tensors of a batch that have more than one number a sample."""
+    found: list[Tensor] = []
+
+    def add(values: Tensor) -> Tensor:
+        if values.is_floating_point() and values.ndim and values.numel() > len(values):
+            found.append(values)
+        return values
+
+    apply_to_collection(batch, Tensor, add)
+    return found
+
+
+def mix_samples(batch: Any, partners: Any, lam: Tensor) -> None:
+    """Mix the inputs of a batch with those of another one, whatever their structure.
+
+    Inputs are the floating-point tensors with several numbers in each row. They keep their identity and get other
+    values, because the training step holds the batch already.
+
+    Args:
+        batch: any collection of tensors.
+        partners: a collection of the same structure.
+        lam: ``(B,)`` weight of each sample of ``batch``.
+    """
+    for values, others in zip(mixable_tensors(batch), mixable_tensors(partners), strict=True):
+        if len(values) == len(lam):
+            values.data = mix(values, others, lam)

@@ -72,8 +72,8 @@ class IndexedDataset(Dataset[Any]):
 class IndexedLoader(DataLoader[Any]):
     """A loader whose batches are those of another loader, and which knows the positions of their samples.
 
-    Worker processes start with the first batch, not with the iterator. After a resume Lightning makes the first iterator
-    before it tells the sampler the epoch, and workers that start reading at once would read the order of epoch 0.
+    Worker processes start with the first batch, not with the iterator. After a resume Lightning makes the first
+    iterator before it tells the sampler the epoch, and workers that start at once would read the order of epoch 0.
 
     Args:
         *args: see :class:`torch.utils.data.DataLoader`.
@@ -214,14 +214,14 @@ def _as_batch(read: _Read) -> Batch:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         size = f" of {len(pair)}" if isinstance(pair, (tuple, list)) else ""
         raise TypeError(
-            f"as_batches=True needs batches of (x, y), the dataset and its collate_fn give a {type(pair).__name__}{size}; "
+            f"as_batches=True needs batches of (x, y), the dataset and its collate_fn return a {type(pair).__name__}{size}; "
             "return (x, y) and put several inputs into one tuple x"
         )
     positions = read.positions
-    batch = Batch(pair[0], pair[1], positions.index)  # type: ignore[arg-type]
+    batch = Batch(pair[0], pair[1], positions.index)
     if positions.partner is not None:
         x, y = positions.partner_data
-        batch.partner = Batch(x, y, positions.partner.index)  # type: ignore[arg-type]
+        batch.partner = Batch(x, y, positions.partner.index)
     return batch
 
 

@@ -22,6 +22,7 @@ class Selection:
         indices: ``(k,)`` int64, positions in the training set.
         weights: ``(k,)`` float32, the factor of each sample's loss, mean 1; ``None`` for ones.
         partners: ``(k,)`` int64, the sample that each one is mixed with; ``None`` for none.
+        partner_targets: ``(k, ...)``, the observed targets of the partners.
         lam: ``(k,)`` float32, each sample's own share in its mixture.
     """
 
@@ -29,6 +30,7 @@ class Selection:
     weights: Tensor | None = None
     partners: Tensor | None = None
     lam: Tensor | None = None
+    partner_targets: Tensor | None = None
 
 
 class SelectionSampler(DistributedSampler[Any]):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from noisylabels_pl.core import GradientCallback
+from noisylabels_pl.core.loss_interception import ALL_KINDS
 
 
 class NormClip(L.Callback):
@@ -46,7 +47,9 @@ class IndividualClip(GradientCallback):
         ValueError: ``max_norm`` is not positive.
     """
 
-    needs = replace(GradientCallback.needs, role="weights", tasks=("classification", "regression"), positions=False)
+    needs = replace(
+        GradientCallback.needs, role="weights", tasks=("classification", "regression"), kinds=ALL_KINDS, positions=False
+    )
 
     def __init__(self, max_norm: float = 1.0, *, convert_batchnorm: bool = False, criterion: str | None = None) -> None:
         super().__init__(convert_batchnorm=convert_batchnorm, criterion=criterion)

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.core import Scores, SelectionCallback, run_sharded
-from noisylabels_pl.data import Batch, Selection
+from noisylabels_pl.core.scoring import training_loader, transferred
+from noisylabels_pl.data import Batch, Positions, Selection, SelectionSampler
+from noisylabels_pl.data.batch import mix_samples, mixable_tensors
 from noisylabels_pl.functional import (
     Coreset,
     centrality,
@@ -149,7 +151,8 @@ class Crust(SelectionCallback):
         else:
             partner = torch.cat([rows[cluster_partners(coreset, generator=generator)] for coreset, rows in rows_of])
         lam = rng.beta(self.mixup_alpha, self.mixup_beta, size=len(chosen)) if self.mixup_scope == "pair" else None
-        return Selection(chosen, weights, partner, None if lam is None else torch.from_numpy(lam).float())
+        coefficients = None if lam is None else torch.from_numpy(lam).float()
+        return Selection(chosen, weights, partner, coefficients, scores.targets.cpu()[partner])
 
     def _budget(self, rows: Tensor) -> int:
         return int(self.fraction * len(rows) + 1e-9)  # 0.29 * 100 is 28.999...
@@ -171,25 +174,46 @@ class Crust(SelectionCallback):
         found = run_sharded([partial(task, i) for i in longest_first], threads)
         return [found[longest_first.index(i)] for i in range(len(classes))]
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        loader = training_loader(trainer)
+        if self.partner != "none" and not loader.as_batches:
+            batch, positions = next(loader.read_all(SelectionSampler(loader.dataset, shuffle=False, pad=False)))
+            if not any(len(values) == len(positions.index) for values in mixable_tensors(batch)):
+                raise TypeError(
+                    f"Crust mixes inputs, but a batch ({type(batch).__name__}) has no floating-point tensor with one "
+                    "row a sample; use partner='none'"
+                )
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if batch.partner is None:
+        self._lam = None
+        positions = self._batch
+        if positions is None or positions.partner is None:
             return
-        lam = self.values_for("lam", batch)
+        lam = self.values_for("lam", positions)
         if lam is None:
             rng = np.random.default_rng([self.seed, trainer.current_epoch, batch_idx])
-            lam = torch.full(batch.index.shape, rng.beta(self.mixup_alpha, self.mixup_beta), device=batch.index.device)
-        self._lam = lam.masked_fill(batch.partner.index == batch.index, 1.0)
-        if not isinstance(batch.x, Tensor) or not batch.x.is_floating_point():
-            what = batch.x.dtype if isinstance(batch.x, Tensor) else type(batch.x).__name__
-            raise TypeError(f"Crust mixes inputs, which must be one float tensor, got {what}; or use partner='none'")
-        batch.x = mix(batch.x, batch.partner.x, self._lam)
+            coefficient = rng.beta(self.mixup_alpha, self.mixup_beta)
+            lam = torch.full(positions.index.shape, coefficient, device=positions.index.device)
+        self._lam = lam.masked_fill(positions.partner.index == positions.index, 1.0)
+        if isinstance(positions, Batch):
+            if not isinstance(batch.x, Tensor) or not batch.x.is_floating_point():
+                given = batch.x.dtype if isinstance(batch.x, Tensor) else type(batch.x).__name__
+                raise TypeError(
+                    f"Crust mixes inputs, which must be one floating-point tensor, got {given}; or use partner='none'"
+                )
+            batch.x = mix(batch.x, positions.partner.x, self._lam)
+        else:
+            mix_samples(batch, transferred(trainer, positions.partner_data), self._lam)
 
-    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        if batch.partner is not None:
-            losses = mix(losses, self.losses_for(logits, batch.partner.y), self._lam)
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
+        if self._lam is not None:
+            partner_target = self.values_for("partner_targets", batch)
+            assert partner_target is not None
+            losses = mix(losses, self.losses_for(logits, partner_target), self._lam)
         return super().adjust_losses(losses, logits, target, batch)
 
     def _head_weight(self, module: L.LightningModule, device: torch.device) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisylabels_pl.core import CriterionCallback, TwinModule
-from noisylabels_pl.data import Batch
+from noisylabels_pl.core import CriterionCallback, Needs, TwinModule
+from noisylabels_pl.data import Batch, Positions
 from noisylabels_pl.functional import (
     at_least_float32,
     check_choice,
@@ -42,6 +42,8 @@ class ELR(CriterionCallback):
         ValueError: ``lam`` is negative, ``beta`` out of range, or ``penalty`` unknown.
     """
 
+    needs = Needs(kinds=("classes", "binary", "soft"))
+
     def __init__(
         self, lam: float = 3.0, beta: float = 0.7, *, penalty: str = "log", criterion: str | None = None
     ) -> None:
@@ -56,7 +58,7 @@ class ELR(CriterionCallback):
         self.penalty = penalty
         self.targets = self.tables.add("targets")
 
-    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
         probs = at_least_float32(logits).softmax(1)
         seen = probs.detach().clamp(CLAMP, 1 - CLAMP)
         seen = seen / seen.sum(1, keepdim=True)

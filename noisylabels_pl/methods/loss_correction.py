@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,7 +94,7 @@ class _LossCorrection(StagedMethod):
         weights = {f"weights/{name}": value for name, value in module.state_dict().items()} if self.warm_start else {}
         return {"T": estimate_transition_matrix(logits.double().softmax(1), quantile=quantile)} | weights
 
-    def _inputs(self, trainer: L.Trainer) -> list[DataLoader[Any]]:
+    def _inputs(self, trainer: L.Trainer) -> Sequence[DataLoader[Any]]:
         """The paper's X': all inputs with noisy labels, of which the labels are not needed."""
         if self.loader is not None:
             return [indexed(self.loader)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noisylabels_pl.core import REGRESSION_LOSSES, FilterCallback, FilterOptions, FilterTwin
+from noisylabels_pl.core import FilterCallback, FilterOptions, FilterTwin
 from noisylabels_pl.functional import loss_layer_gradient_norm
 
 if TYPE_CHECKING:
@@ -27,18 +27,13 @@ class PRLLossLayer(FilterCallback):
         **options: see :class:`~noisylabels_pl.core.BatchFilter`.
     """
 
+    needs = replace(FilterCallback.needs, kinds=("classes", "binary", "regression"))
+
     def __init__(self, forget_rate: float, *, criterion: str | None = None, **options: Unpack[FilterOptions]) -> None:
         super().__init__(forget_rate, criterion=criterion, **options)
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
-        if isinstance(self.criterion_module, REGRESSION_LOSSES):
-            return loss_layer_gradient_norm(output.detach(), target, "mse")
-        if target.is_floating_point():
-            raise TypeError(
-                f"PRLLossLayer has no closed form for the gradient of {type(self.criterion_module).__name__} with "
-                "real-valued targets; use PRLGradient"
-            )
-        return loss_layer_gradient_norm(output.detach(), target, "ce")
+        return loss_layer_gradient_norm(output.detach(), target, "mse" if self.call.kind == "regression" else "ce")
 
 
 class PRLGradient(FilterCallback):
