@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from noisylabels_pl.core.loss_interception import KIND_MEANING, LossCall, LossInterception, LossKind, find_criteria
+from noisylabels_pl.core.loss_interception import LossCall, LossInterception, LossKind, find_criteria, wrong_kind
 from noisylabels_pl.core.scoring import LossRecorder, positions_of, training_loader
 from noisylabels_pl.core.tables import SampleTables
 from noisylabels_pl.core.task import TaskName
@@ -107,7 +107,7 @@ class CriterionCallback(L.Callback, ABC):
         self._batch: Batch | Positions | None = None
         self._call: LossCall | None = None  # the loss that is being adjusted
         self._source: str | None = None  # the loss that was adjusted in this batch
-        self._left_alone: list[tuple[LossCall, str]] = []  # losses of this batch that were not, and why
+        self._refusals: list[Exception] = []  # why other losses of this batch were left alone
 
     @property
     def state_key(self) -> str:
@@ -169,9 +169,13 @@ class CriterionCallback(L.Callback, ABC):
 
     def recorded_call(self, module: L.LightningModule, batch: Any, batch_idx: int) -> LossCall:
         """Run the training step up to the loss that this callback changes, and return the call of the loss."""
-        recorder = LossRecorder(module, self._find_criteria(module), self.needs.kinds, functions=self.criterion is None)
-        with recorder:
+        with self.recorder(module) as recorder:
             return recorder.record(batch, batch_idx)
+
+    def recorder(self, module: L.LightningModule) -> LossRecorder:
+        """Return a recorder of the loss that this callback changes, or would change if it needed one."""
+        criteria = self._find_criteria(module) if self.criterion is not None else find_criteria(module)
+        return LossRecorder(self._name(), module, criteria, self.needs.kinds, functions=self.criterion is None)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -192,7 +196,7 @@ class CriterionCallback(L.Callback, ABC):
     ) -> None:
         self._batch = positions_of(trainer, batch, batch_idx, required=self.needs.positions)
         self._source = None
-        self._left_alone = []
+        self._refusals = []
         if self._interception is not None:
             self._interception.start()
 
@@ -200,7 +204,7 @@ class CriterionCallback(L.Callback, ABC):
         if self._interception is not None and pl_module.automatic_optimization:
             self._interception.stop()
             if self._source is None:
-                raise TypeError(self._no_loss(pl_module))
+                raise self._no_loss(pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -285,8 +289,8 @@ class CriterionCallback(L.Callback, ABC):
         callbacks = (*self._inner, self)
         if self._batch is None:  # outside of a training batch
             return loss
-        if reason := self._reason_to_leave(call, callbacks):
-            self._leave_alone(call, loss, reason)
+        if refusal := self._refusal(call, callbacks):
+            self._leave_alone(loss, refusal)
             return loss
         self._check_rows(call)
         self._source = call.name
@@ -298,54 +302,52 @@ class CriterionCallback(L.Callback, ABC):
             callback._call = None
         return loss if adjusted is losses else _reduced_like(call, loss, losses, adjusted)
 
-    def _reason_to_leave(self, call: LossCall, callbacks: tuple[CriterionCallback, ...]) -> str | None:
+    def _refusal(self, call: LossCall, callbacks: tuple[CriterionCallback, ...]) -> Exception | None:
+        """Return why a loss cannot be changed, if it cannot: its kind, or another one that was changed before."""
         for callback in callbacks:
             if call.kind not in callback.needs.kinds:
-                return (
-                    f"{call.name} is called with {KIND_MEANING[call.kind]}, but {callback._name()} is for "
-                    f"{' or '.join(KIND_MEANING[kind] for kind in callback.needs.kinds)}; leave it out"
-                )
+                return TypeError(wrong_kind(call, callback._name(), callback.needs.kinds))
         if self._source is None:
             return None
         if self._source != call.name:
-            return (
+            return ValueError(
                 f"a step is trained with {self._source} and {call.name}, but {self._name()} changes one loss; compute "
                 "one of them by a module of yours, and name it: criterion='...'"
             )
         if any(callback.tables for callback in callbacks):
-            return (
+            return ValueError(
                 f"{call.name} is called several times in a step, but a record of each sample is kept of one call; use "
                 "two criteria, and name the one: criterion='...'"
             )
         return None
 
-    def _leave_alone(self, call: LossCall, loss: Tensor, reason: str) -> None:
-        """Leave a loss as it is, which is right for the log and wrong for training: then its gradient raises."""
-        self._left_alone.append((call, reason))
+    def _leave_alone(self, loss: Tensor, refusal: Exception) -> None:
+        """Leave a loss as it is, which is right for a log and wrong for training: there, its gradient raises."""
+        self._refusals.append(refusal)
         if loss.requires_grad:
 
             def refuse(gradient: Tensor) -> None:
-                raise TypeError(reason)
+                raise refusal
 
             loss.register_hook(refuse)  # type: ignore[no-untyped-call]
 
-    def _no_loss(self, module: L.LightningModule) -> str:
-        """Say why no loss was changed in a batch."""
+    def _no_loss(self, module: L.LightningModule) -> Exception:
+        """Return why no loss was changed in a batch."""
         name = type(module).__name__
-        if self._left_alone:
-            return self._left_alone[0][1]
+        if self._refusals:
+            return self._refusals[0]
         if self._criteria and self._find_criteria(module) != self._criteria:
-            return (
+            return TypeError(
                 f"{name} replaced its {', '.join(self._criteria)} during the fit, whose loss {self._name()} changes; "
                 "make all criteria in __init__ and choose among them in training_step"
             )
         if self._criteria:
             criterion = next(iter(self._criteria.values()))
-            return (
+            return TypeError(
                 f"training_step of {name} never called its {type(criterion).__name__}, whose loss {self._name()} "
                 f"changes; compute the loss by that module{self.needs.alternative}"
             )
-        return (
+        return TypeError(
             f"training_step of {name} computes no loss that {self._name()} could change; compute it by F.cross_entropy "
             "or self.criterion = nn.CrossEntropyLoss(), or name the module that does: criterion='...'"
             f"{self.needs.alternative}"

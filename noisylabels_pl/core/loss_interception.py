@@ -171,6 +171,12 @@ class LossInterception(TorchFunctionMode):
         return self.needs_grad and not torch.is_grad_enabled()
 
 
+def wrong_kind(call: LossCall, owner: str, kinds: tuple[LossKind, ...]) -> str:
+    """Return the message that a callback is not made for a kind of loss."""
+    wanted = " or ".join(KIND_MEANING[kind] for kind in kinds)
+    return f"{call.name} is called with {KIND_MEANING[call.kind]}, but {owner} is for {wanted}; leave it out"
+
+
 def find_criteria(module: nn.Module) -> dict[str, nn.Module]:
     """Return the child modules with a ``reduction``, by name; torchmetrics have one, too, but are no criteria."""
     return {

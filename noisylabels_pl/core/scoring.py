@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from noisylabels_pl.core.loss_interception import LossCall, LossInterception, LossKind
+from noisylabels_pl.core.loss_interception import LossCall, LossInterception, LossKind, wrong_kind
 from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
 
 
@@ -151,6 +151,7 @@ class LossRecorder:
     step that logs or counts before its loss leaves no trace.
 
     Args:
+        owner: the callback that wants the loss, for messages.
         module: the LightningModule.
         criteria: see :class:`~noisylabels_pl.core.loss_interception.LossInterception`.
         kinds: the kinds of losses to look for.
@@ -158,14 +159,22 @@ class LossRecorder:
     """
 
     def __init__(
-        self, module: L.LightningModule, criteria: dict[str, nn.Module], kinds: Sequence[LossKind], *, functions: bool
+        self,
+        owner: str,
+        module: L.LightningModule,
+        criteria: dict[str, nn.Module],
+        kinds: tuple[LossKind, ...],
+        *,
+        functions: bool,
     ) -> None:
+        self.owner = owner
         self.module = module
         self.kinds = kinds
         self._interception = LossInterception(criteria, functions=functions, handler=self._handle, needs_grad=False)
         self._step = type(module).training_step.__get__(module)  # not a compiled one, which would be traced again
         self._num_arguments = len(inspect.signature(self._step).parameters)
         self._block = ExitStack()
+        self._other_call: LossCall | None = None
 
     def __enter__(self) -> LossRecorder:
         self._block.enter_context(_silenced(self.module))
@@ -182,6 +191,7 @@ class LossRecorder:
         Raises:
             TypeError: the step computes no loss of these kinds.
         """
+        self._other_call = None
         self._interception.start()
         try:
             self._step(*(batch, batch_idx)[: self._num_arguments])
@@ -189,13 +199,16 @@ class LossRecorder:
             return recorded.call
         finally:
             self._interception.stop()
+        if self._other_call is not None:
+            raise TypeError(wrong_kind(self._other_call, self.owner, self.kinds))
         raise TypeError(
-            f"training_step of {type(self.module).__name__} computes no loss that could be scored; compute it by "
+            f"training_step of {type(self.module).__name__} computes no loss that {self.owner} could score; compute it by "
             "F.cross_entropy or self.criterion = nn.CrossEntropyLoss()"
         )
 
     def _handle(self, call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
         if call.kind not in self.kinds:
+            self._other_call = call
             return compute()
         raise _LossRecorded(call)
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.core.criterion_callback import ROLE_MEANING, CriterionCallback
-from noisylabels_pl.core.loss_interception import find_criteria
-from noisylabels_pl.core.scoring import LossRecorder, Scores, score_losses, training_loader
+from noisylabels_pl.core.scoring import Scores, score_losses, training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
 from noisylabels_pl.functional import check_range
@@ -135,7 +134,7 @@ class SelectionCallback(CriterionCallback):
         if not isinstance(pl_module, Supervised):
             # What cannot work should fail now, not after the warm-up.
             loader = self.scoring_loader or training_loader(trainer)
-            score_losses(trainer, self._recorder(pl_module), loader, max_batches=1)
+            score_losses(trainer, self.recorder(pl_module), loader, max_batches=1)
         self._hand_on_selection(trainer, pl_module)
         if self._selection_epoch != trainer.current_epoch:
             self._update_selection(trainer, pl_module, trainer.current_epoch)
@@ -192,7 +191,7 @@ class SelectionCallback(CriterionCallback):
         start = time.perf_counter()
         loader = self.scoring_loader or training_loader(trainer)
         scores = score_losses(
-            trainer, self._recorder(module), loader, train_mode=self.train_mode, bf16=self.bf16_scoring
+            trainer, self.recorder(module), loader, train_mode=self.train_mode, bf16=self.bf16_scoring
         )
         self._check_targets(scores.targets, training_loader(trainer))
         if module.device.type == "cuda":
@@ -208,10 +207,6 @@ class SelectionCallback(CriterionCallback):
         if previous is not None:
             overlap = torch.isin(selection.indices, previous.indices).double().mean()
             self._report["selection/overlap"] = float(overlap)
-
-    def _recorder(self, module: L.LightningModule) -> LossRecorder:
-        criteria = self._find_criteria(module) if self.criterion is not None else find_criteria(module)
-        return LossRecorder(module, criteria, self.needs.kinds, functions=self.criterion is None)
 
     def _hand_on_selection(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Hand the selection to the loaders that ``train_dataloader()`` will make anew in this fit."""

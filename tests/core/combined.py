@@ -17,7 +17,7 @@ Make = Callable[..., Any]
 def fit(digits: Make, make_trainer: Make, *callbacks: L.Callback, module: Any = WithCriterion) -> Any:
     torch.manual_seed(0)
     fitted = module()
-    make_trainer(*callbacks, max_epochs=3).fit(fitted, indexed(foreign_loader(digits())))
+    make_trainer(*callbacks, max_epochs=3).fit(fitted, indexed(foreign_loader(digits()), as_batches=True))
     return fitted
 
 

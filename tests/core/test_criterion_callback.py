@@ -180,7 +180,6 @@ class Summed(nn.Module):
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
-        (Foreign(), {}, r"self.criterion = nn.CrossEntropyLoss\(\) in __init__"),
         (Foreign(Summed()), {"criterion": "criterion"}, r"no loss per sample.*reduction = 'none'"),
         (Foreign(nn.CrossEntropyLoss()), {"criterion": "loss_fn"}, "no module named 'loss_fn'"),
     ],

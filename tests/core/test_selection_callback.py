@@ -216,13 +216,16 @@ class Rebuilds(Digits):
         return super().train_dataloader()
 
 
-def test_a_loader_made_anew_every_epoch_is_refused(classifier: Make, make_trainer: Make) -> None:
+def test_a_loader_made_anew_every_epoch(classifier: Make, make_trainer: Make) -> None:
+    """It gets the selection as one that is kept."""
     recorder = Recorder()
-    with pytest.raises(RuntimeError, match="make the loader once"):
-        make_trainer(Schedule({}, warmup_epochs=5), recorder, max_epochs=9).fit(
-            classifier(), datamodule=Rebuilds(train_size=200, batch_size=32)
-        )
-    assert not recorder.visited  # before anything was trained, not after the warm-up
+    datamodule = Rebuilds(train_size=200, batch_size=32)
+    make_trainer(Schedule({1: 64, 2: 40}, warmup_epochs=1), recorder, max_epochs=3).fit(
+        classifier(), datamodule=datamodule
+    )
+    assert [len(set(recorder.visited[epoch])) for epoch in range(3)] == [180, 64, 40]
+    assert recorder.batches == {0: 6, 1: 2, 2: 2}
+    assert "train_dataloader" not in vars(datamodule)
 
 
 def test_a_selection_that_fills_no_batch(classifier: Make, make_trainer: Make) -> None:
@@ -245,7 +248,7 @@ def test_a_sampler_of_the_users_own_is_refused(classifier: Make, make_trainer: M
     dataset = TensorDataset(torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
     weighted = WeightedRandomSampler(torch.ones(40), 40)
     loader = indexed(DataLoader(dataset, batch_size=8, sampler=weighted))
-    with pytest.raises(TypeError, match="shuffle=True instead of a sampler"):
+    with pytest.raises(TypeError, match=r"give the loader shuffle=True over the samples to choose from"):
         make_trainer(Schedule({0: 10}), max_epochs=1).fit(classifier(), loader)
 
 
