@@ -202,8 +202,8 @@ class LossRecorder:
         if self._other_call is not None:
             raise TypeError(wrong_kind(self._other_call, self.owner, self.kinds))
         raise TypeError(
-            f"training_step of {type(self.module).__name__} computes no loss that {self.owner} could score; compute it by "
-            "F.cross_entropy or self.criterion = nn.CrossEntropyLoss()"
+            f"training_step of {type(self.module).__name__} computes no loss that {self.owner} could score; compute it "
+            "by F.cross_entropy or self.criterion = nn.CrossEntropyLoss()"
         )
 
     def _handle(self, call: LossCall, compute: Callable[[], Tensor]) -> Tensor:

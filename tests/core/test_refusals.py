@@ -347,7 +347,7 @@ def test_methods_for_classes_in_a_regression(callback: Any, make_trainer: Any) -
             self.criterion = nn.MSELoss()  # type: ignore[assignment]
 
     loader = indexed(DataLoader(TensorDataset(torch.randn(8, 64), torch.randn(8, 10)), batch_size=4))
-    with pytest.raises(TypeError, match="MSELoss is called with real-valued targets, but .* is for one class"):
+    with pytest.raises(TypeError, match=r"MSELoss is called with real-valued targets, but .* is for one class"):
         make_trainer(callback(), max_epochs=1).fit(Regression(), loader)
 
 
