@@ -208,7 +208,7 @@ class LossRecorder:
 
     def _handle(self, call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
         if call.kind not in self.kinds:
-            self._other_call = call
+            self._other_call = self._other_call or call
             return compute()
         raise _LossRecorded(call)
 
