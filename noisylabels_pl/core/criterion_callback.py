@@ -391,7 +391,10 @@ def _reduced_like(call: LossCall, loss: Tensor, losses: Tensor, adjusted: Tensor
         return adjusted.view(-1, *(1,) * (loss.ndim - 1)).expand_as(loss)
     factor = loss.detach() / losses.detach().mean()
     usual_factor = len(losses) if call.is_sum else 1
-    factor = torch.where(factor.isfinite(), factor, usual_factor)  # 0 / 0 in a batch that fits perfectly
+    # Rounding must not scale the gradients of a plain mean or sum; 0 / 0 is a batch that fits perfectly.
+    rounding = 4 * usual_factor * torch.finfo(factor.dtype).eps
+    is_usual = (factor - usual_factor).abs() <= rounding
+    factor = torch.where(is_usual | ~factor.isfinite(), usual_factor, factor)
     return factor * adjusted.mean()
 
 

@@ -60,8 +60,8 @@ class LossCall:
 
     def __post_init__(self) -> None:
         if self.kind == "binary":
-            self._shape = self.logits.shape
-            self._dtype = self.target.dtype
+            self._given_logits = self.logits
+            self._given_target = self.target
             scores = self.logits.reshape(-1)
             self.logits = torch.stack([torch.zeros_like(scores), scores], 1)
             self.target = (self.target.reshape(-1) > 0.5).long()
@@ -71,8 +71,15 @@ class LossCall:
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, ``(B,)``, for logits and targets in the form of this call's."""
         if self.kind == "binary":
-            logits = (logits[:, 1] - logits[:, 0]).view(self._shape)
-            target = target.to(self._dtype).view(self._shape)
+            # What the step gave keeps its memory layout, which decides on rounding, and its smoothed labels.
+            if logits is self.logits:
+                logits = self._given_logits
+            else:
+                logits = (logits[:, 1] - logits[:, 0]).view_as(self._given_logits)
+            if target is self.target:
+                target = self._given_target
+            else:
+                target = target.to(self._given_target.dtype).view_as(self._given_target)
         losses = self.unreduced(logits, target)
         if not losses.ndim or len(losses) != len(target):
             raise TypeError(
