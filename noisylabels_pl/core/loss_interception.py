@@ -97,7 +97,8 @@ class LossInterception(TorchFunctionMode):
 
     It sees calls of torch's loss functions (``F.cross_entropy``, ``F.nll_loss``, ``F.mse_loss``, ...), also inside of
     compiled functions and of models that compute their loss themselves, and calls of criteria: child modules with a
-    ``reduction``. A loss function that a criterion calls belongs to the criterion.
+    ``reduction``. A loss function that a criterion calls belongs to the criterion; if the criterion returns its result,
+    the function's arguments are what the loss sees, as the scaled logits of a normalized head are.
 
     Args:
         criteria: the criteria to hook, by name.
@@ -115,6 +116,7 @@ class LossInterception(TorchFunctionMode):
         self.handler = handler
         self.needs_grad = needs_grad
         self._depth = 0  # of criteria that are running
+        self._inner: tuple[LossCall, Tensor] | None = None  # the last call of a function in a criterion, and its loss
         self._handles: list[RemovableHandle] = []
         self.is_running = False
 
@@ -136,30 +138,37 @@ class LossInterception(TorchFunctionMode):
     def start(self) -> None:
         """Begin to hand losses to the handler."""
         self._depth = 0
+        self._inner = None
         if not self.is_running:
             self.is_running = True
-            if self.functions:
-                self.__enter__()  # type: ignore[no-untyped-call]
+            self.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """Leave losses alone again."""
         if self.is_running:
             self.is_running = False
-            if self.functions:
-                self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._inner = None
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in LOSS_FUNCTIONS or self._depth or self._ignores_gradients():
+        if func not in LOSS_FUNCTIONS or self._ignores_gradients():
             return func(*args, **kwargs)
         return self._handle_function(func, args, kwargs)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _handle_function(self, function: Any, args: Any, kwargs: Any) -> Tensor:
+        compute = partial(function, *args, **kwargs)
+        if self._depth > 1 or not (self._depth or self.functions):
+            return compute()
         names = _PARAMETERS[function]
         arguments = dict(zip(names, args, strict=False)) | kwargs
         call = _call_of(function, arguments.pop(names[0]), arguments.pop(names[1]), arguments)
-        return self.handler(call, partial(function, *args, **kwargs))
+        if not self._depth:
+            return self.handler(call, compute)
+        loss = compute()
+        self._inner = call, loss
+        return loss
 
     def _enter_criterion(self, criterion: nn.Module, args: Any, kwargs: Any) -> None:
         self._depth += 1
@@ -168,11 +177,19 @@ class LossInterception(TorchFunctionMode):
         try:
             if not self.is_running or self._depth > 1 or self._ignores_gradients():
                 return None
-            logits, target = _two_arguments(criterion, args, kwargs)
-            adjusted = self.handler(_call_of_criterion(criterion, logits, target), lambda: loss)
+            if self._inner is not None and self._inner[1] is loss:
+                call = self._inner[0]
+                call.name = type(criterion).__name__
+            else:
+                logits, target = _two_arguments(criterion, args, kwargs)
+                call = _call_of_criterion(criterion, logits, target)
+            self._depth += 1  # the handler calls loss functions, too
+            adjusted = self.handler(call, lambda: loss)
+            self._depth -= 1
             return None if adjusted is loss else adjusted
         finally:
-            self._depth -= 1  # not before, because the handler calls loss functions, too
+            self._inner = None
+            self._depth -= 1
 
     def _ignores_gradients(self) -> bool:
         return self.needs_grad and not torch.is_grad_enabled()
