@@ -12,7 +12,14 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from noisylabels_pl.core.loss_interception import LossCall, LossInterception, LossKind, find_criteria, wrong_kind
+from noisylabels_pl.core.loss_interception import (
+    LossCall,
+    LossInterception,
+    LossKind,
+    depends_on,
+    find_criteria,
+    wrong_kind,
+)
 from noisylabels_pl.core.scoring import LossRecorder, positions_of, training_loader
 from noisylabels_pl.core.tables import SampleTables
 from noisylabels_pl.core.task import TaskName
@@ -107,6 +114,10 @@ class CriterionCallback(L.Callback, ABC):
         self._batch: Batch | Positions | None = None
         self._call: LossCall | None = None  # the loss that is being adjusted
         self._source: str | None = None  # the loss that was adjusted in this batch
+        self._source_target: Tensor | None = None
+        self._adjusted_losses: list[Tensor] = []  # of this batch, until it is trained
+        self._num_batches = 0  # of this epoch
+        self._num_adjusted = 0  # losses of this epoch
         self._refusals: list[Exception] = []  # why other losses of this batch were left alone
 
     @property
@@ -196,7 +207,10 @@ class CriterionCallback(L.Callback, ABC):
     ) -> None:
         self._batch = positions_of(trainer, batch, batch_idx, required=self.needs.positions)
         self._source = None
+        self._source_target = None
         self._refusals = []
+        self._adjusted_losses = []
+        self._num_batches += 1
         if self._interception is not None:
             self._interception.start()
 
@@ -205,6 +219,13 @@ class CriterionCallback(L.Callback, ABC):
             self._interception.stop()
             if self._source is None:
                 raise self._no_loss(pl_module)
+            if not any(depends_on(loss, adjusted) for adjusted in self._adjusted_losses):
+                raise ValueError(
+                    f"{type(pl_module).__name__} trains another loss than {self._source}, which {self._name()} changes "
+                    "and which is only logged; compute a loss for the log under torch.no_grad(), or name the criterion "
+                    "that is trained: criterion='...'"
+                )
+            self._adjusted_losses = []
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -212,11 +233,16 @@ class CriterionCallback(L.Callback, ABC):
         if self._interception is not None:
             self._interception.stop()
         self._batch = None
+        self._adjusted_losses = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._batch = None  # also after a batch that another callback skipped
         if self._interception is not None:
             self._interception.stop()
+            if self._num_batches and not self._num_adjusted:  # a step without automatic optimization may skip batches
+                raise self._no_loss(pl_module)
+        self._num_batches = 0
+        self._num_adjusted = 0
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._release(trainer, pl_module)
@@ -294,13 +320,17 @@ class CriterionCallback(L.Callback, ABC):
             return loss
         self._check_rows(call)
         self._source = call.name
+        self._source_target = call.target
+        self._num_adjusted += 1
         losses = call.per_sample(call.logits, call.target)
         for callback in callbacks:
             callback._call = call
         adjusted = self._adjusted(losses, call.logits, call.target)
         for callback in callbacks:
             callback._call = None
-        return loss if adjusted is losses else _reduced_like(call, loss, losses, adjusted)
+        result = loss if adjusted is losses else _reduced_like(call, loss, losses, adjusted)
+        self._adjusted_losses.append(result)
+        return result
 
     def _refusal(self, call: LossCall, callbacks: tuple[CriterionCallback, ...]) -> Exception | None:
         """Return why a loss cannot be changed, if it cannot: its kind, or another one that was changed before."""
@@ -318,6 +348,12 @@ class CriterionCallback(L.Callback, ABC):
             return ValueError(
                 f"{call.name} is called several times in a step, but a record of each sample is kept of one call; use "
                 "two criteria, and name the one: criterion='...'"
+            )
+        judging = [other for other in callbacks if other.needs.separate_samples or other.needs.mixes_samples]
+        if judging and not _are_equal(call.target, self._source_target):
+            return ValueError(
+                f"{call.name} is called several times in a step with different targets, as a mixup of your own does, "
+                f"so {judging[0]._name()} does not know which is the sample's; leave one of the two out"
             )
         return None
 
@@ -379,6 +415,10 @@ class CriterionCallback(L.Callback, ABC):
                     f"{returned}"
                 )
         return adjusted
+
+
+def _are_equal(target: Tensor, other: Tensor | None) -> bool:
+    return target is other or (other is not None and torch.equal(target, other))
 
 
 def _reduced_like(call: LossCall, loss: Tensor, losses: Tensor, adjusted: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -158,7 +159,7 @@ class LossInterception(TorchFunctionMode):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _handle_function(self, function: Any, args: Any, kwargs: Any) -> Tensor:
-        compute = partial(function, *args, **kwargs)
+        compute: Callable[[], Tensor] = partial(function, *args, **kwargs)
         if self._depth > 1 or not (self._depth or self.functions):
             return compute()
         names = _PARAMETERS[function]
@@ -199,6 +200,36 @@ def wrong_kind(call: LossCall, owner: str, kinds: tuple[LossKind, ...]) -> str:
     """Return the message that a callback is not made for a kind of loss."""
     wanted = " or ".join(KIND_MEANING[kind] for kind in kinds)
     return f"{call.name} is called with {KIND_MEANING[call.kind]}, but {owner} is for {wanted}; leave it out"
+
+
+def depends_on(loss: Tensor, part: Tensor) -> bool:
+    """Return whether the gradient of a loss flows into another tensor.
+
+    Args:
+        loss: a scalar.
+        part: a tensor that may have been used to compute it.
+
+    Example:
+        >>> weight = torch.ones(1, requires_grad=True)
+        >>> loss, log = 2 * weight, 3 * weight
+        >>> depends_on(loss + 1, loss), depends_on(loss + 1, log)
+        (True, False)
+    """
+    if loss is part:
+        return True
+    seen = {loss.grad_fn}
+    nodes = deque(seen)
+    while nodes:  # breadth first, because what is looked for is a few steps away
+        node = nodes.popleft()
+        if node is None:
+            continue
+        if node is part.grad_fn:
+            return True
+        for next_node, _ in node.next_functions:
+            if next_node not in seen:
+                seen.add(next_node)
+                nodes.append(next_node)
+    return False
 
 
 def find_criteria(module: nn.Module) -> dict[str, nn.Module]:
