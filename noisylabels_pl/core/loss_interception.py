@@ -16,6 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 from torchmetrics import Metric
 
+from noisylabels_pl.data.batch import is_one_hot
+
 REGRESSION_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 _REGRESSION = {F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss}
 _CLASSES = {F.cross_entropy, F.nll_loss, F.multi_margin_loss}
@@ -45,7 +47,8 @@ class LossCall:
         name: of the loss, for messages.
         kind: the meaning of its targets.
         logits: ``(B, ...)`` its first argument; for ``binary``, the two logits ``(0, z)`` of each sample, ``(B, 2)``.
-        target: ``(B, ...)`` its second argument; for ``binary``, the classes 0 and 1, ``(B,)`` int64.
+        target: ``(B, ...)`` its second argument; for ``binary`` and ``classes``, ``(B,)`` int64, also if they were given
+            as one-hot rows.
         unreduced: the loss function with ``reduction="none"`` and all other arguments bound.
         is_plain: whether the loss has no class weights and no ignored labels.
         is_sum: whether the loss is a sum over the batch.
@@ -60,27 +63,28 @@ class LossCall:
     is_sum: bool = False
 
     def __post_init__(self) -> None:
+        self._given_logits = self.logits
+        self._given_target = self.target
         if self.kind == "binary":
-            self._given_logits = self.logits
-            self._given_target = self.target
             scores = self.logits.reshape(-1)
             self.logits = torch.stack([torch.zeros_like(scores), scores], 1)
             self.target = (self.target.reshape(-1) > 0.5).long()
+        elif self.kind == "classes" and self.target.is_floating_point():
+            self.target = self.target.argmax(1)
         elif self.kind == "classes" and self.target.dtype != torch.int64:
             self.target = self.target.long()  # torch takes uint8, too
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, ``(B,)``, for logits and targets in the form of this call's."""
-        if self.kind == "binary":
-            # What the step gave keeps its memory layout, which decides on rounding, and its smoothed labels.
-            if logits is self.logits:
-                logits = self._given_logits
-            else:
-                logits = (logits[:, 1] - logits[:, 0]).view_as(self._given_logits)
-            if target is self.target:
-                target = self._given_target
-            else:
-                target = target.to(self._given_target.dtype).view_as(self._given_target)
+        # What the step gave keeps its memory layout, which decides on rounding, and its smoothed labels.
+        if logits is self.logits:
+            logits = self._given_logits
+        elif self.kind == "binary":
+            logits = (logits[:, 1] - logits[:, 0]).view_as(self._given_logits)
+        if target is self.target:
+            target = self._given_target
+        elif self.kind == "binary":
+            target = target.to(self._given_target.dtype).view_as(self._given_target)
         losses = self.unreduced(logits, target)
         if not losses.ndim or len(losses) != len(target):
             raise TypeError(
@@ -324,4 +328,6 @@ def _kind(logits: Tensor, target: Tensor, is_binary_loss: bool) -> LossKind:
         return "binary" if logits.numel() == len(logits) else "multilabel"
     if logits.ndim > 2:
         return "dense"
-    return "soft" if target.is_floating_point() else "classes"
+    if not target.is_floating_point() or is_one_hot(target):
+        return "classes"
+    return "soft"

@@ -128,12 +128,25 @@ def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> None:
     apply_to_collection(batch, Tensor, cut)
 
 
+def is_one_hot(values: Tensor) -> bool:
+    """Return whether each row is a one among zeros, as labels ``(B, C)`` are.
+
+    Example:
+        >>> import torch
+        >>> is_one_hot(torch.eye(3)), is_one_hot(torch.full((2, 2), 0.5)), is_one_hot(torch.zeros(2, 2))
+        (True, False, False)
+    """
+    is_zero_or_one = (values == 0) | (values == 1)
+    return bool(values.ndim == 2 and is_zero_or_one.all() and (values.sum(1) == 1).all())
+
+
 def mixable_tensors(batch: Any) -> list[Tensor]:
-    """Return the floating-point tensors of a batch that have more than one number a sample."""
+    """Return the floating-point tensors of a batch with several numbers a sample, but for one-hot labels."""
     found: list[Tensor] = []
 
     def add(values: Tensor) -> Tensor:
-        if values.is_floating_point() and values.ndim and values.numel() > len(values):
+        has_several = values.is_floating_point() and values.ndim and values.numel() > len(values)
+        if has_several and not is_one_hot(values):
             found.append(values)
         return values
 
@@ -144,7 +157,7 @@ def mixable_tensors(batch: Any) -> list[Tensor]:
 def mix_samples(batch: Any, partners: Any, lam: Tensor) -> None:
     """Mix the inputs of a batch with those of another one, whatever their structure.
 
-    Inputs are the floating-point tensors with several numbers in each row. They keep their identity and get other
+    Inputs are the floating-point tensors with several numbers in each row, but for one-hot labels. They keep their identity and get other
     values, because the training step holds the batch already.
 
     Args:

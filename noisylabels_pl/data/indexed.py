@@ -92,6 +92,7 @@ class IndexedLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         queue: deque[Positions] = deque()
         self._queues.append(queue)
+        self._taken = None  # steps are counted anew in another fit
         try:
             for read in super().__iter__():
                 if self.as_batches:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from noisylabels_pl.core import Scores, SelectionCallback, run_sharded
 from noisylabels_pl.core.scoring import training_loader, transferred
-from noisylabels_pl.data import Batch, Positions, Selection, SelectionSampler
+from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
 from noisylabels_pl.data.batch import mix_samples, mixable_tensors
 from noisylabels_pl.functional import (
     Coreset,
@@ -178,12 +178,19 @@ class Crust(SelectionCallback):
         super().on_train_start(trainer, pl_module)
         loader = training_loader(trainer)
         if self.partner != "none" and not loader.as_batches:
+            self._check_inputs(trainer, loader)
+
+    def _check_inputs(self, trainer: L.Trainer, loader: IndexedLoader) -> None:
+        """Refuse batches without inputs that can be mixed, before the warm-up."""
+        device = trainer.strategy.root_device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             batch, positions = next(loader.read_all(SelectionSampler(loader.dataset, shuffle=False, pad=False)))
-            if not any(len(values) == len(positions.index) for values in mixable_tensors(batch)):
-                raise TypeError(
-                    f"Crust mixes inputs, but a batch ({type(batch).__name__}) has no floating-point tensor with one "
-                    "row a sample; use partner='none'"
-                )
+            batch = transferred(trainer, batch)  # a hook may make floating-point numbers of bytes
+        if not any(len(values) == len(positions.index) for values in mixable_tensors(batch)):
+            raise TypeError(
+                f"Crust mixes inputs, but a batch ({type(batch).__name__}) has no floating-point tensor with one "
+                "row a sample; use partner='none'"
+            )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
