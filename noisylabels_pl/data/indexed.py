@@ -87,12 +87,11 @@ class IndexedLoader(DataLoader[Any]):
         self.as_batches = as_batches
         # A queue for each iterator, of the batches that were yielded and not asked for; the last one is in use.
         self._queues: list[deque[Positions]] = []
-        self._taken: tuple[tuple[int, int], Positions] | None = None
+        self._taken: tuple[deque[Positions], tuple[int, int], Positions] | None = None
 
     def __iter__(self) -> Any:
         queue: deque[Positions] = deque()
         self._queues.append(queue)
-        self._taken = None  # steps are counted anew in another fit
         try:
             for read in super().__iter__():
                 if self.as_batches:
@@ -113,11 +112,16 @@ class IndexedLoader(DataLoader[Any]):
         Raises:
             RuntimeError: no batch was yielded.
         """
-        if self._taken is None or self._taken[0] != step:
-            if not self._queues or not self._queues[-1]:
-                raise RuntimeError("the batch does not come from this loader; pass the indexed loader itself to fit()")
-            self._taken = step, self._queues[-1].popleft().to(device)
-        return self._taken[1]
+        queue = self._queues[-1] if self._queues else None
+        if self._taken is not None:
+            taken_from, taken_at, positions = self._taken
+            if taken_at == step and taken_from is queue:  # another fit has another queue
+                return positions
+        if not queue:
+            raise RuntimeError("the batch does not come from this loader; pass the indexed loader itself to fit()")
+        positions = queue.popleft().to(device)
+        self._taken = queue, step, positions
+        return positions
 
     def read_all(self, sampler: Any) -> Iterator[tuple[Any, Positions]]:
         """Iterate over the samples of another sampler; yield each batch as in training, and its positions.
