@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
@@ -273,6 +274,9 @@ def transferred(trainer: L.Trainer, batch: Any) -> Any:
 def scoring_pass(trainer: L.Trainer, module: nn.Module, train_mode: bool, bf16: bool) -> Iterator[None]:
     """Put the network into evaluation mode, unless ``train_mode``, and into the precision of the pass, for a block.
 
+    In evaluation mode the Trainer validates, so that a transfer hook that asks ``self.trainer.training`` before it
+    augments does not.
+
     Args:
         trainer: sets the precision and the device.
         module: its modes are restored after the block.
@@ -282,12 +286,15 @@ def scoring_pass(trainer: L.Trainer, module: nn.Module, train_mode: bool, bf16: 
     device_type = trainer.strategy.root_device.type
     autocast: AbstractContextManager[Any] = torch.autocast(device_type, torch.bfloat16) if bf16 else nullcontext()
     modes = {} if train_mode else {submodule: submodule.training for submodule in module.modules()}
+    stage = trainer.state.stage
     with trainer.precision_plugin.forward_context(), autocast:
         if not train_mode:
             module.eval()
+            trainer.state.stage = RunningStage.VALIDATING
         try:
             yield
         finally:
+            trainer.state.stage = stage
             for submodule, mode in modes.items():
                 submodule.training = mode
 
