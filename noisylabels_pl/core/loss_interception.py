@@ -47,8 +47,8 @@ class LossCall:
         name: of the loss, for messages.
         kind: the meaning of its targets.
         logits: ``(B, ...)`` its first argument; for ``binary``, the two logits ``(0, z)`` of each sample, ``(B, 2)``.
-        target: ``(B, ...)`` its second argument; for ``binary`` and ``classes``, ``(B,)`` int64, also where it was given
-            one-hot rows.
+        target: ``(B, ...)`` its second argument; for ``binary`` and ``classes``, ``(B,)`` int64, whatever their
+            type was; one-hot rows are classes, too.
         unreduced: the loss function with ``reduction="none"`` and all other arguments bound.
         is_plain: whether the loss has no class weights and no ignored labels.
         is_sum: whether the loss is a sum over the batch.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -274,37 +273,25 @@ class TabularDict(Project):
         return self(batch["continuous"]), batch["target"].squeeze(1)
 
 
-@dataclass
 class GraphBatch:
-    """Several graphs as one, as PyG has it: nodes, and for each node the number of its graph."""
+    """Several graphs as one, as PyG has it: nodes, and for each node the number of its graph.
 
-    x: Tensor
-    graph: Tensor
-    y: Tensor
-
-    def to(self, device: Any, **options: Any) -> GraphBatch:
-        return GraphBatch(self.x.to(device), self.graph.to(device), self.y.to(device))
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-
-class OpaqueGraphBatch:
-    """A batch object that is no dataclass; Lightning knows nothing of it but ``.to()``."""
+    It is no dataclass, so Lightning knows nothing of it but ``.to()``.
+    """
 
     def __init__(self, x: Tensor, graph: Tensor, y: Tensor) -> None:
         self.x = x
         self.graph = graph
         self.y = y
 
-    def to(self, device: Any, **options: Any) -> OpaqueGraphBatch:
-        return OpaqueGraphBatch(self.x.to(device), self.graph.to(device), self.y.to(device))
+    def to(self, device: Any, **options: Any) -> GraphBatch:
+        return GraphBatch(self.x.to(device), self.graph.to(device), self.y.to(device))
 
 
-def join_graphs(samples: list[Any]) -> OpaqueGraphBatch:
+def join_graphs(samples: list[Any]) -> GraphBatch:
     nodes = torch.cat([image[0] for image, _ in samples])  # each row of an image is a node with its place
     graph = torch.arange(len(samples)).repeat_interleave(8)
-    return OpaqueGraphBatch(nodes, graph, torch.stack([label for _, label in samples]))
+    return GraphBatch(nodes, graph, torch.stack([label for _, label in samples]))
 
 
 class GraphClassifier(Project):
@@ -317,14 +304,14 @@ class GraphClassifier(Project):
         self.net = nn.Sequential(nn.Linear(16, 32), nn.ReLU())
         self.head = nn.Linear(32, NUM_CLASSES)
 
-    def forward(self, batch: OpaqueGraphBatch) -> Tensor:
+    def forward(self, batch: GraphBatch) -> Tensor:
         num_graphs = int(batch.graph[-1]) + 1
         places = torch.eye(8, dtype=batch.x.dtype, device=batch.x.device).repeat(num_graphs, 1)
         nodes = self.net(torch.cat([batch.x, places], 1))
         pooled = nodes.new_zeros(num_graphs, 32).index_add(0, batch.graph, nodes)
         return self.head(pooled)
 
-    def training_step(self, batch: OpaqueGraphBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: GraphBatch, batch_idx: int) -> Tensor:
         loss = F.cross_entropy(self(batch), batch.y)
         self.log("train_loss", loss, batch_size=len(batch.y))
         return loss
@@ -602,6 +589,21 @@ def as_bytes(image: Tensor, label: Tensor) -> Any:
 
 
 class NormalizedInStep(Project):
+    """Images are numbers from 0 to 16 until the step."""
+
+    @staticmethod
+    def make_sample(image: Tensor, label: Tensor) -> Any:
+        return image * 16, label
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self(x / 16), y)
+
+    def evaluate(self, batch: Any) -> tuple[Tensor, Tensor]:
+        return self(batch[0] / 16), batch[1]
+
+
+class BytesInStep(Project):
     """Images are bytes until the step."""
 
     make_sample = staticmethod(as_bytes)
@@ -822,6 +824,15 @@ class OwnFormula(Project):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         return -self(x).log_softmax(1).gather(1, y.unsqueeze(1)).mean()
+
+
+class LogsCrossEntropy(OwnFormula):
+    """Writes its loss down itself, and logs ``F.cross_entropy`` with its graph."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        self.log("train_ce", F.cross_entropy(self(x), y))
+        return super().training_step(batch, batch_idx)
 
 
 # 11. Manual optimization --------------------------------------------------------------------------
