@@ -96,7 +96,11 @@ class FilterCallback(GradientCallback):
             scores = self.scores(losses, call.logits, call.target)
             self._call = None
         kept = self.filter.keep_indices(scores, self._epoch)
-        keep_samples(batch, kept, len(scores))
+        if not keep_samples(batch, kept, len(scores)):
+            raise TypeError(
+                f"{self._name()} leaves samples out of the batch before the step, but a batch ({type(batch).__name__}) "
+                "has no tensor with one row a sample in a list, tuple or dict; use second_forward=False"
+            )
         if self._batch is not batch:
             self._batch.index = self._batch.index[kept]
         self._batch.kept = (torch.ones_like(kept, dtype=torch.bool),)

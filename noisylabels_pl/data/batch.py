@@ -101,8 +101,8 @@ class Batch:
         )
 
 
-def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> None:
-    """Leave only some samples in a batch, whatever its structure.
+def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> int:
+    """Leave only some samples in a batch, whatever its structure; return how many tensors were cut.
 
     Every tensor with one row a sample keeps its identity and gets fewer rows, because the training step holds the batch
     already.
@@ -116,16 +116,21 @@ def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> None:
         >>> import torch
         >>> batch = {"image": torch.rand(3, 2), "label": torch.tensor([4, 5, 6])}
         >>> keep_samples(batch, torch.tensor([0, 2]), 3)
+        2
         >>> batch["label"]
         tensor([4, 6])
     """
 
-    def cut(values: Tensor) -> Tensor:
+    cut: list[Tensor] = []
+
+    def cut_rows(values: Tensor) -> Tensor:
         if values.ndim and len(values) == batch_size:
             values.data = values.data[kept]
+            cut.append(values)
         return values
 
-    apply_to_collection(batch, Tensor, cut)
+    apply_to_collection(batch, Tensor, cut_rows)
+    return len(cut)
 
 
 def is_one_hot(values: Tensor) -> bool:
