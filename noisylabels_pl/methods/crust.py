@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -67,7 +68,10 @@ class Crust(SelectionCallback):
         seed: of partners and mixing coefficients.
     """
 
-    without_criterion = "; or, without mixing and weights, Crust(partner='none', weights='uniform')"
+    needs = replace(
+        SelectionCallback.needs,
+        alternative="; or, without mixing and weights, Crust(partner='none', weights='uniform')",
+    )
 
     def __init__(
         self,
@@ -119,12 +123,8 @@ class Crust(SelectionCallback):
         self.mixup_start_epoch = mixup_start_epoch
         self.head = head
         self.seed = seed
-
-    def needs_criterion(self) -> bool:
-        return self.weights != "uniform" or self.partner != "none"
-
-    def mixes_samples(self) -> bool:
-        return self.partner != "none"
+        mixes = partner != "none"
+        self.needs = replace(self.needs, criterion=mixes or weights != "uniform", mixes_samples=mixes)
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
         gradients = logit_gradient(scores.logits, scores.targets)
@@ -177,7 +177,7 @@ class Crust(SelectionCallback):
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if batch.partner is None:
             return
-        lam = self.of_batch("lam", batch)
+        lam = self.values_for("lam", batch)
         if lam is None:
             rng = np.random.default_rng([self.seed, trainer.current_epoch, batch_idx])
             lam = torch.full(batch.index.shape, rng.beta(self.mixup_alpha, self.mixup_beta), device=batch.index.device)
@@ -189,7 +189,7 @@ class Crust(SelectionCallback):
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         if batch.partner is not None:
-            losses = mix(losses, self.per_sample_loss(logits, batch.partner.y), self._lam)
+            losses = mix(losses, self.losses_for(logits, batch.partner.y), self._lam)
         return super().adjust_losses(losses, logits, target, batch)
 
     def _head_weight(self, module: L.LightningModule, device: torch.device) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -30,12 +31,12 @@ class PRLLossLayer(FilterCallback):
         super().__init__(forget_rate, criterion=criterion, **options)
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
-        if isinstance(self.hooked, REGRESSION_LOSSES):
+        if isinstance(self.criterion_module, REGRESSION_LOSSES):
             return loss_layer_gradient_norm(output.detach(), target, "mse")
         if target.is_floating_point():
             raise TypeError(
-                f"PRLLossLayer has no closed form for the gradient of {type(self.hooked).__name__} with real-valued "
-                "targets; use PRLGradient"
+                f"PRLLossLayer has no closed form for the gradient of {type(self.criterion_module).__name__} with "
+                "real-valued targets; use PRLGradient"
             )
         return loss_layer_gradient_norm(output.detach(), target, "ce")
 
@@ -56,6 +57,8 @@ class PRLGradient(FilterCallback):
             here: the training step reuses the gradients of the scoring pass.
     """
 
+    needs = replace(FilterCallback.needs, gradient_norms=True)
+
     def __init__(
         self,
         forget_rate: float,
@@ -67,9 +70,6 @@ class PRLGradient(FilterCallback):
         if options.get("second_forward") == "auto":
             options["second_forward"] = False
         super().__init__(forget_rate, convert_batchnorm=convert_batchnorm, criterion=criterion, **options)
-
-    def needs_norms(self) -> bool:
-        return True
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return self.gradient_norms(losses)
