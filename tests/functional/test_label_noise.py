@@ -1,4 +1,4 @@
-"""Corruption of class labels: frequencies, exact counts, and what it depends on."""
+"""Corruption of class labels: frequencies, exact counts, and the generator."""
 
 from __future__ import annotations
 

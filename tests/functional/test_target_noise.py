@@ -223,7 +223,7 @@ def test_a_single_coordinate(kind: TargetCorruption) -> None:
     assert changed(targets, new).sum() == 40
 
 
-# --- what is refused ---
+# --- errors ---
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan])

@@ -123,7 +123,7 @@ class Distances:
         self._buffer = torch.empty(0, dtype=torch.float64, device=points.device)
 
     def _shift_for(self, largest_possible: float) -> float:
-        """Return the number whose addition and subtraction round a distance to the grid."""
+        """Return the number that rounds a distance to the grid by being added and subtracted."""
         if largest_possible == 0:
             return 0.0
         # The errors of a matrix product must vanish in the grid, for ties to stay ties: so its spacing has a minimum.

@@ -10,7 +10,7 @@ least distance from each point to each block. These bounds let later steps skip 
    only if its least distance to the block is smaller than the largest ``near(j)`` in the block.
 2. A pick lowers ``near(j)`` from ``old`` to ``new``. The gain of a candidate at distance ``d`` from ``j`` contains
    ``max(0, near(j) - d)``. This part changes by ``clamp(d, new, old) - old``, which is 0 unless ``d < old``. So gains
-   change only in blocks to which ``j`` has a least distance below ``old``.
+   change only in blocks whose least distance to ``j`` is below ``old``.
 3. Each step picks the largest gain of all. Only blocks with a changed gain look for their largest gain again.
 
 So gains are kept exactly, and never computed anew. The nearest distance of a point falls about ``log k`` times, so the
@@ -42,7 +42,7 @@ from noisylabels_pl.functional.coreset.medoids import Medoids
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
-BLOCK_SIZE = 64  # points of a block; a multiple of what a processor computes at once
+BLOCK_SIZE = 64  # points; a multiple of the numbers that a processor computes at once
 _one_parallel_kernel_at_a_time = Lock()  # not every threading layer lets several threads start parallel kernels
 _FAST_MATH = {"nnan", "nsz", "contract"}  # not "reassoc", with which sums would depend on the machine
 

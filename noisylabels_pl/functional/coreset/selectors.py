@@ -1,8 +1,8 @@
 """Coresets of points in gradient space: greedy facility location, its two approximations, and centrality.
 
-A selector checks its arguments, hands the points to an engine, and describes what the engine selected as a
-:class:`Coreset`. On the CPU the engine is compiled if numba is installed (``greedy_numba.py``); otherwise it is torch
-(``greedy_torch.py``). Both functions of both engines return :class:`~.medoids.Medoids`.
+A selector checks its arguments, lets an engine select medoids, and describes them as a :class:`Coreset`. On the CPU the
+engine is compiled if numba is installed (``greedy_numba.py``); otherwise it is torch (``greedy_torch.py``). Each engine
+has two functions, ``greedy`` and ``central``, that return :class:`Medoids`.
 
 Distances are Euclidean. No engine computes them as ``|a|^2 - 2 a.b + |b|^2`` in float32: a point would then have a
 distance of up to 1e-3 to itself, enough to change the greedy picks.
@@ -176,7 +176,7 @@ def stochastic_greedy(
 def distributed_greedy(
     features: Tensor, k: int, *, parts: int | None = None, generator: torch.Generator | None = None
 ) -> Coreset:
-    """Select medoids by greedy facility location in random parts of the points, then among what the parts selected.
+    """Select medoids by greedy facility location in random parts of the points, and again among those of the parts.
 
     This is GreeDi, Algorithm 2 of "Distributed Submodular Maximization" (JMLR 17(238), 2016,
     https://arxiv.org/abs/1411.0541), with fewer points from each part. In GreeDi a part gives ``k`` points, which for
@@ -263,14 +263,14 @@ def _log_memory(points: Tensor) -> None:
 
 
 def _exact_greedy(points: Tensor, k: int) -> Medoids:
-    """Select by the faster engine: the compiled one computes many distances twice, which costs much for wide points."""
+    """Select by the faster engine: the compiled one computes many distances again, and is slower for wide points."""
     engine = greedy_torch if points.shape[1] >= _TORCH_FROM_FEATURES else _engine(points)
     medoids: Medoids = engine.greedy(points, k)
     return medoids
 
 
 def _engine(points: Tensor) -> ModuleType:
-    """Return the module whose ``greedy`` and ``central`` select from points on this device."""
+    """Return the module that selects from points on this device, by its functions ``greedy`` and ``central``."""
     if points.device.type != "cpu":
         return greedy_torch
     try:

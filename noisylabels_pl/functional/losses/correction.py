@@ -237,7 +237,7 @@ def class_losses(base: BaseLoss | ClassLosses, log_probs: Tensor) -> Tensor:
         tensor([[0.1054, 2.3026]])
     """
     if isinstance(base, str):
-        check_choice("base", base, BASES)
+        check_choice("base", base, BaseLoss)
         base = BASES[base]
     return base(log_probs)
 

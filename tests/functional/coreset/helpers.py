@@ -47,7 +47,7 @@ def objective_value(d: Tensor, picks: Tensor) -> float:
 
 def assert_greedy(d: Tensor, picks: Tensor, rel: float) -> None:
     """Every pick has the largest marginal gain of its step, by brute force over all candidates."""
-    covered = d.new_zeros(len(d))  # what each point already contributes to F
+    covered = d.new_zeros(len(d))  # the contribution of each point to F so far
     for step, pick in enumerate(picks.tolist()):
         gains = ((d.max() - d) - covered[:, None]).clamp(min=0).sum(0)
         best = gains.max().item()

@@ -77,7 +77,7 @@ def test_large_value_equals_an_independent_greedy(large: tuple[Tensor, Tensor]) 
         nearest = torch.minimum(nearest, d[j])
     coreset = facility_location(x, k)
     assert coreset.objective == pytest.approx(expected, rel=1e-5)
-    # F is dominated by n * d0; the cost is what the selection really changes.
+    # F is dominated by n * d0; the selection shows in the cost.
     assert coreset.cost == pytest.approx(nearest.sum().item(), rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""The contract of facility location and centrality: results, types, arguments, and what they leave alone."""
+"""The contract of facility location and centrality: results, types, arguments, and no side effects."""
 
 from __future__ import annotations
 

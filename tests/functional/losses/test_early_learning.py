@@ -103,7 +103,7 @@ def test_the_clamp_restated() -> None:
 def test_the_clamp_is_a_floor(dtype: torch.dtype, target_dtype: torch.dtype) -> None:
     one_hot = torch.eye(10)
     clamped = one_hot.clamp(1e-4, 1 - 1e-4)
-    settled = clamped / clamped.sum(1, keepdim=True)  # what the public code's targets become
+    settled = clamped / clamped.sum(1, keepdim=True)  # the limit of the public code's targets
     probs = one_hot.to(dtype).requires_grad_()
     assert elr_penalty(probs, one_hot).isinf().all()
     for targets, floor in ((settled, math.log(1e-3)), (one_hot, math.log(1e-4))):
@@ -162,15 +162,15 @@ def test_the_callback_is_the_released_loss(digits: Callable[..., Any], make_trai
     torch.manual_seed(0)
     module, lam, beta = WithCriterion(), 3.0, 0.7
     module.net[-1].weight.data *= 20  # sure from the start, so that both ends of the clamp matter
-    own = deepcopy(module)
+    restated = deepcopy(module)
     make_trainer(noisylabels_pl.ELR(lam=lam, beta=beta), max_epochs=3).fit(
         module, noisylabels_pl.indexed(foreign_loader(digits()))
     )
-    optimizer, targets = own.configure_optimizers(), torch.zeros(300, 10)
+    optimizer, targets = restated.configure_optimizers(), torch.zeros(300, 10)
     got, expected, clamped = [], [], torch.zeros(2)
     for recorded, loss, _ in module.losses:
         (x, y), rows = recorded, recorded.index
-        logits = own(x)
+        logits = restated(x)
         p = logits.softmax(1)
         clamped += torch.stack([(p < 1e-4).sum(), (p > 1 - 1e-4).sum()])
         p = p.clamp(1e-4, 1 - 1e-4)
