@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.data.batch import Batch, IndexedDataset, like
+from noisylabels_pl.data.batch import Batch, IndexedDataset, rebuild_loader
 from noisylabels_pl.data.sampler import Selection, SelectionSampler
 
 
@@ -65,7 +65,7 @@ def score(
         raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
     sampler = SelectionSampler(dataset, shuffle=False, pad=False)
     sampler.selection = None if rows is None else Selection(rows)
-    ordered = like(loader, dataset, sampler, drop_last=False)
+    ordered = rebuild_loader(loader, dataset, sampler, drop_last=False)
     device = trainer.strategy.root_device
     devices = [device] if device.type == "cuda" else []
     before = next((parameter.device for parameter in module.parameters()), device)
