@@ -19,12 +19,10 @@ class Task(ABC):
 
     Attributes:
         metric: by which predictions are judged; higher is better.
-        methods: some that are for it, for messages.
         num_outputs: values that the network gives for a sample.
     """
 
     metric: ClassVar[str]
-    methods: ClassVar[str]
 
     def __init__(self, num_outputs: int) -> None:
         self.num_outputs = num_outputs
@@ -50,7 +48,6 @@ class Classification(Task):
     """One class out of ``num_outputs``, judged by accuracy."""
 
     metric = "acc"
-    methods = "ce, crust, elr, forward, prl_l or co_prl_l"
 
     def criterion(self) -> nn.Module:
         return nn.CrossEntropyLoss()
@@ -69,7 +66,6 @@ class Regression(Task):
     """``num_outputs`` real numbers, judged by R2: of each, and their unweighted mean as ``r2``."""
 
     metric = "r2"
-    methods = "mse, huber, prl_l, prl_g or co_prl_l"
 
     def criterion(self) -> nn.Module:
         return nn.MSELoss()
@@ -99,10 +95,23 @@ TASKS: dict[str, type[Task]] = {"classification": Classification, "regression": 
 
 
 def check_task(method: str, tasks: Sequence[str], task: str) -> None:
-    """Raises ``ValueError`` if there is no such task, or a method is not made for it."""
+    """Check that a method is made for a task.
+
+    Args:
+        method: its name, for the message.
+        tasks: the tasks that it is made for.
+        task: the task of the data, a key of :data:`TASKS`.
+
+    Raises:
+        ValueError: there is no such task, or the method is not made for it.
+
+    Example:
+        >>> check_task("Crust", ("classification",), "classification")
+        >>> check_task("Crust", ("classification",), "regression")
+        Traceback (most recent call last):
+        ...
+        ValueError: Crust is for classification, but the data is for regression
+    """
     check_choice("task", task, TASKS)
     if task not in tasks:
-        raise ValueError(
-            f"{method} is for {' and '.join(tasks)}, but the data is for {task}; take a method for that, such as "
-            f"{TASKS[task].methods}"
-        )
+        raise ValueError(f"{method} is for {' and '.join(tasks)}, but the data is for {task}")
