@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -96,11 +96,12 @@ def build_trainer(
     if show_progress:
         all_callbacks.append(ProgressBar())
 
+    loggers = _make_loggers(config) if log else []
     trainer = instantiate(
         config.trainer,
         max_epochs=config.trainer.max_epochs if max_epochs is None else max_epochs,
         callbacks=all_callbacks,
-        logger=_make_loggers(config) if log else False,
+        logger=loggers or False,
         default_root_dir=str(folder),
         enable_progress_bar=show_progress,
     )
@@ -185,12 +186,12 @@ def _make_net(config: DictConfig, datamodule: NoisyDataModule) -> nn.Module:
     return net
 
 
-def _make_loggers(config: DictConfig) -> Any:
-    """Return the configured loggers besides the CSV file; ``False``, Lightning's word for none, without any."""
+def _make_loggers(config: DictConfig) -> list[Logger]:
+    """Return the configured loggers besides the CSV file, with the configuration logged."""
     loggers = [instantiate(logger) for name, logger in config.logger.items() if name != "csv"]
     for logger in loggers:
         logger.log_hyperparams(to_json(config))
-    return loggers or False
+    return loggers
 
 
 def _last_checkpoint(folder: Path) -> ModelCheckpoint:

@@ -57,7 +57,7 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()
 
     fitter = StageFitter(config, folder, datamodule, stages, callbacks)
     if len(stages) > 1:
-        fitter.check_checkpoints()
+        fitter.prepare_checkpoints()
     artifacts = run_stages(stages, folder, fitter.fit, resume=config.resume is not None, given=revealed)
     return replace(fitter.experiment, artifacts=artifacts)
 
@@ -137,11 +137,11 @@ class StageFitter:
         checkpoint = self.last_checkpoint(stage)
         return checkpoint if checkpoint.is_file() else None
 
-    def check_checkpoints(self) -> None:
-        """Check that a run of several stages resumes in its own folder; clear the folder for a new run.
+    def prepare_checkpoints(self) -> None:
+        """Delete the stages' checkpoints of an older run in the folder; when resuming, check that they are this run's.
 
         Raises:
-            ValueError: ``config.resume`` is the checkpoint of another run.
+            ValueError: ``config.resume`` is not the checkpoint of one of the stages in the run's folder.
         """
         checkpoints = [self.last_checkpoint(stage) for stage in self.stages]
         if self.config.resume is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noisylabels_pl.report.result import METRIC_LABELS
+from noisylabels_pl.report.metric_labels import METRIC_LABELS
 
 # Okabe and Ito's palette, which color-blind readers can tell apart; line styles repeat the distinction.
 _LINES = (

@@ -16,9 +16,6 @@ import torch
 from noisylabels_pl.callbacks import History
 from noisylabels_pl.data import NoisyDataModule
 
-METRIC_LABELS = {"acc": "accuracy", "r2": "R²"}
-"""Names of the metrics for people, in tables and figures."""
-
 _PACKAGES = ("noisylabels-pl", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 
 

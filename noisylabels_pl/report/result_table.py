@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from noisylabels_pl.report.result import METRIC_LABELS
+from noisylabels_pl.report.metric_labels import METRIC_LABELS
 
 
 def result_table(result: dict[str, Any]) -> Table:

@@ -151,9 +151,9 @@ def test_names_are_those_that_the_command_line_chose(cli: Cli) -> None:
     [
         (
             ("data=cifar10",),
-            "there is no cifar-10-batches-py/data_batch_1 and no cifar10.npz\nunder data.root=data.*data=digits",
+            r"there is no cifar-10-batches-py/data_batch_1 and no cifar10.npz\s+under \S*root=data.*data=digits",
         ),
-        (("data=mnist", "data.root=here"), "MNIST/raw/train-images-idx3-ubyte\nunder data.root=here.*data=digits"),
+        (("data=mnist", "data.root=here"), r"MNIST/raw/train-images-idx3-ubyte\s+under \S*root=here.*data=digits"),
         (("data=npz",), "Missing mandatory value: data.path"),
         (("data=npz", "data.path=gone.npz"), "there is no file .*gone.npz"),
         (("noise.rate=1.5",), r"noise: \S*rate must lie in \[0, 1\], got 1.5"),
