@@ -79,8 +79,9 @@ def build_trainer(
         All that the fit needs; nothing is trained.
     """
     module = _make_module(config, datamodule, method)
-    csv_name = config.logger.get("csv")
-    csv_path = folder / csv_name if csv_name else None
+    csv_path = None
+    if config.logger.get("csv"):
+        csv_path = folder / config.logger.csv
     history = History(csv_path, TASKS[task_of(datamodule)].metric)
 
     all_callbacks: list[L.Callback] = []
@@ -96,10 +97,14 @@ def build_trainer(
     if show_progress:
         all_callbacks.append(ProgressBar())
 
-    loggers = _make_loggers(config) if log else []
+    loggers = []
+    if log:
+        loggers = _make_loggers(config)
+    if max_epochs is None:
+        max_epochs = config.trainer.max_epochs
     trainer = instantiate(
         config.trainer,
-        max_epochs=config.trainer.max_epochs if max_epochs is None else max_epochs,
+        max_epochs=max_epochs,
         callbacks=all_callbacks,
         logger=loggers or False,
         default_root_dir=str(folder),
@@ -163,13 +168,15 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
     optimizer = instantiate(config.optim)
     scheduler = instantiate(config.schedule)
     if isinstance(method, partial):
-        make_net = partial(_make_net, config, datamodule)
-        # A module class for classification alone need not know the word.
-        options = {} if task == "classification" else {"task": task}
-        module: L.LightningModule = method(make_net, num_outputs, optimizer=optimizer, scheduler=scheduler, **options)
+        options: dict[str, Any] = {"optimizer": optimizer, "scheduler": scheduler}
+        if task != "classification":  # a module class for classification alone need not take the argument
+            options["task"] = task
+        module: L.LightningModule = method(partial(_make_net, config, datamodule), num_outputs, **options)
         return module
-    criterion = method if isinstance(method, nn.Module) else None
     net = _make_net(config, datamodule)
+    criterion = None
+    if isinstance(method, nn.Module):
+        criterion = method
     return Supervised(net, TASKS[task](num_outputs), optimizer, scheduler, criterion=criterion)
 
 

@@ -122,7 +122,9 @@ class StageFitter:
 
     def folder_of(self, stage: Stage) -> Path:
         """Return the stage's folder: the run's own for the last stage, a folder in it for the others."""
-        return self.folder if stage is self.stages[-1] else self.folder / stage.name
+        if stage is self.stages[-1]:
+            return self.folder
+        return self.folder / stage.name
 
     def last_checkpoint(self, stage: Stage) -> Path:
         """Return the path of the checkpoint that the stage writes after every epoch."""

@@ -51,6 +51,7 @@ def make_result(
         * ``config``, ``versions``, ``commit``.
     """
     labels = datamodule.labels
+    realized_T = labels.realized_T
     seconds = [row["seconds"] for row in history.rows]
     return {
         "name": name,
@@ -66,7 +67,7 @@ def make_result(
             "name": names.get("noise"),
             "sha256": labels.sha256,
             "realized_rate": labels.rate,
-            "realized_T": None if labels.realized_T is None else labels.realized_T.tolist(),
+            "realized_T": None if realized_T is None else realized_T.tolist(),
         },
         "data": {
             "name": names.get("data"),
@@ -111,8 +112,10 @@ def _pool_precision(datamodule: NoisyDataModule) -> float | None:
 
 def _peak_memory() -> dict[str, float]:
     """Return the most memory that the process, and the device, held so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory = {"process": peak / (2**20 if sys.platform == "darwin" else 2**10)}  # bytes on macOS, KiB elsewhere
+    peak: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":  # counts bytes, other systems KiB
+        peak /= 2**10
+    memory = {"process": peak / 2**10}
     if torch.cuda.is_available():
         memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
     return memory
