@@ -23,7 +23,7 @@ from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import NoisyDataModule
 from noisylabels_pl.functional import check_choice
 
-# The tasks of torch's losses; this library's losses and methods have an attribute ``tasks``, callbacks one in their ``needs``.
+# The tasks of torch's losses. Our losses and methods have an attribute ``tasks``, our callbacks one in their ``needs``.
 _TASKS_OF_LOSSES = dict.fromkeys((nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss), ("classification",))
 _TASKS_OF_LOSSES |= dict.fromkeys(REGRESSION_LOSSES, ("regression",))
 
