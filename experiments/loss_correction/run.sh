@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The runs behind README.md: about twenty minutes on one core.
 # usage: experiments/loss_correction/run.sh RUNS MNIST, from the repository root; MNIST is the folder that holds MNIST/raw
+#        then python -m experiments._report.accuracy experiments/loss_correction RUNS
 set -eu
 runs=$1
 common=(experiment=loss_correction/mnist_asym60 data.root="$2" seed=0,1,2)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The runs behind README.md: about two and a half hours on one core.
 # usage: experiments/prl/run.sh RUNS MNIST, from the repository root; MNIST is the folder that holds MNIST/raw
+#        then python -m experiments._report.prl RUNS
 set -eu
 runs=$1 mnist=$2
 run="python -m noisylabels_pl -m"

@@ -257,7 +257,7 @@ class CriterionCallback(L.Callback, ABC):
 
     def _find_criterion(self, module: L.LightningModule) -> nn.Module:
         if self.criterion is not None:
-            named = dict(module.named_modules()).get(self.criterion)
+            named: nn.Module | None = dict(module.named_modules()).get(self.criterion)
             if named is not None:
                 return named
             missing = f"module named {self.criterion!r}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.data.batch import Batch, IndexedDataset, like
+from noisylabels_pl.data.batch import Batch, IndexedDataset, rebuild_loader
 from noisylabels_pl.data.sampler import Selection, SelectionSampler
 
 
@@ -73,7 +73,7 @@ def score(
         raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
     sampler = SelectionSampler(dataset, shuffle=False, pad=False)
     sampler.selection = None if rows is None else Selection(rows)
-    batches = _with_progress(trainer, like(loader, dataset, sampler, drop_last=False))
+    batches = _with_progress(trainer, rebuild_loader(loader, dataset, sampler, drop_last=False))
     device = trainer.strategy.root_device
     cuda_devices = [device] if device.type == "cuda" else []
     logits = None

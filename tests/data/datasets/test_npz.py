@@ -1,9 +1,8 @@
-"""Arrays from an npz file: what is accepted, and how what is not is refused."""
+"""Datasets from an npz file: the arrays that are accepted, and the errors about others."""
 
 from __future__ import annotations
 
 import math
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from noisylabels_pl.data import Batch, LabelNoise, NpzData
-from noisylabels_pl.data.arrays import check_classes, check_features, check_labels
+from noisylabels_pl.data import Batch, LabelNoise, NpzData, NpzRegression
 from noisylabels_pl.data.datasets.npz import read_npz
 
 Array = NDArray[Any]
@@ -51,7 +49,7 @@ def with_value(array: Array, where: Any, value: Any) -> Array:
     return array
 
 
-# --- what comes out ---------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def test_sound_file(tmp_path: Path) -> None:
@@ -190,14 +188,6 @@ def test_images_are_standardized_by_channel(tmp_path: Path) -> None:
     np.testing.assert_allclose(arrays.std.flatten(), images.std((0, 2, 3)), rtol=1e-6)
 
 
-def test_moments_of_many_rows_far_from_zero(tmp_path: Path) -> None:
-    x = (100_000 + np.random.default_rng(2).integers(0, 3, (10_001, 2))).astype(np.float32)
-    y = np.arange(10_001) % CLASSES
-    arrays = read_npz(write(tmp_path, x_train=x, y_train=y, x_test=x[:TEST]))
-    np.testing.assert_allclose(arrays.mean, x.astype(np.float64).mean(0), rtol=1e-7)
-    np.testing.assert_allclose(arrays.std, x.astype(np.float64).std(0), rtol=1e-5)
-
-
 @pytest.mark.parametrize("value", [0.0, 0.1, -1234.5])
 def test_constant_feature(tmp_path: Path, value: float) -> None:
     x_train, x_test = (with_value(table()[name], (slice(None), 2), value) for name in ("x_train", "x_test"))
@@ -211,11 +201,11 @@ def test_constant_feature(tmp_path: Path, value: float) -> None:
     torch.testing.assert_close(x[:, 2], expected, atol=1e-3, rtol=0)
 
 
-# --- files that are none ----------------------------------------------------------------------------------------------
+# --- missing files and arrays -----------------------------------------------------------------------------------------
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"data\.path: .*absent\.npz.*data=digits needs none"):
+    with pytest.raises(FileNotFoundError, match=r"^path: .*absent\.npz; Digits \(data=digits\) needs no files"):
         datamodule(tmp_path / "absent.npz")
 
 
@@ -229,56 +219,6 @@ def test_relative_path_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.Monk
 def test_missing_array(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=rf"mine\.npz has no array {name}; it has [xy]_"):
         read_npz(write(tmp_path, **{name: None}))
-
-
-def write_npy(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.zeros((3, 2)))
-
-
-def write_half(path: Path) -> None:
-    np.savez(path, **table())
-    path.write_bytes(path.read_bytes()[:1500])
-
-
-def write_damaged(path: Path) -> None:
-    np.savez_compressed(path, **table())
-    content = bytearray(path.read_bytes())
-    content[60:120] = bytes(60)
-    path.write_bytes(bytes(content))
-
-
-def write_text(path: Path) -> None:
-    path.write_text("x,y\n1,0\n")
-
-
-NOT_NPZ = {"text": write_text, "npy": write_npy, "half": write_half, "damaged": write_damaged, "empty": Path.touch}
-
-
-@pytest.mark.parametrize("kind", NOT_NPZ)
-def test_not_an_npz_file(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "mine.npz"
-    NOT_NPZ[kind](path)  # type: ignore[operator]
-    with pytest.raises(ValueError, match=r"data\.path: .*mine\.npz is not a readable npz"):
-        read_npz(path)
-
-
-class Trap:
-    """Something that acts when it is unpickled."""
-
-    sprung = False
-
-    def __reduce__(self) -> Any:
-        return setattr, (Trap, "sprung", True)
-
-
-def test_pickled_objects_are_refused_and_not_run(tmp_path: Path) -> None:
-    assert pickle.loads(pickle.dumps(Trap())) is None  # the trap works
-    assert Trap.sprung
-    Trap.sprung = False
-    with pytest.raises(ValueError, match=r"data\.path: .*mine\.npz is not a readable npz file of numbers"):
-        read_npz(write(tmp_path, y_train=np.array([Trap()] * ROWS)))
-    assert not Trap.sprung
 
 
 # --- wrong features ---------------------------------------------------------------------------------------------------
@@ -410,21 +350,50 @@ def test_one_class(tmp_path: Path) -> None:
         read_npz(write(tmp_path, y_train=np.zeros(ROWS, int)))
 
 
-# --- the checks by themselves -----------------------------------------------------------------------------------------
+# --- regression -------------------------------------------------------------------------------------------------------
 
 
-def test_check_features_returns_a_tensor_of_its_own_layout() -> None:
-    nhwc = IMAGES.transpose(0, 2, 3, 1)
-    got = check_features("x", nhwc)
-    assert got.is_contiguous()
-    assert torch.equal(got, torch.from_numpy(IMAGES))
+def own(path: Path, **changed: Any) -> NpzRegression:
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.normal(size=(30, 4)), "x_test": rng.normal(size=(10, 4))}
+    arrays |= {"y_train": 1000 + 5 * rng.normal(size=(30, 2)), "y_test": 1000 + 5 * rng.normal(size=(10, 2))}
+    np.savez(path, **{name: value for name, value in (arrays | changed).items() if value is not None})
+    return NpzRegression(str(path))
 
 
-def test_check_labels_names_the_first_wrong_row() -> None:
-    with pytest.raises(ValueError, match=r"^y\[2\] is 9; labels must lie in 0\.\.2$"):
-        check_labels("y", np.array([0, 1, 9, -4]), 4, 3)
-    assert check_labels("y", np.array([0, 1, 2], dtype=np.int16), 3, 3).tolist() == [0, 1, 2]
+def test_own_numbers_are_standardized_as_they_are_observed(tmp_path: Path) -> None:
+    clean = np.random.default_rng(1).normal(size=(30, 2))
+    observed = np.where(np.arange(30)[:, None] < 6, clean + 100, clean)
+    arrays = own(tmp_path / "own.npz", y_train=observed, y_train_clean=clean, y_test=clean[:10]).load()
+    mean, std = observed.mean(0), observed.std(0)
+    torch.testing.assert_close(arrays.y_train, torch.from_numpy((observed - mean) / std).float())
+    torch.testing.assert_close(arrays.y_train_clean, torch.from_numpy((clean - mean) / std).float())
+    torch.testing.assert_close(arrays.y_test, torch.from_numpy((clean[:10] - mean) / std).float())
+    datamodule = own(tmp_path / "own.npz", y_train=observed, y_train_clean=clean, y_test=clean[:10])
+    datamodule.setup()
+    assert datamodule.labels.rate == 0.2
+    single = own(tmp_path / "own.npz", y_train=observed[:, 0], y_test=clean[:10, 0]).load()
+    assert single.y_train.shape == (30, 1)
+    assert single.y_train_clean is None
 
 
-def test_check_classes_accepts_one_sample_of_each() -> None:
-    check_classes("y", torch.tensor([2, 0, 1]), 3)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y_test": None}, r"^path: .* has no array y_test"),
+        ({"y_train": np.zeros((29, 2))}, r"y_train has shape \(29, 2\) .* each of the 30 samples"),
+        ({"y_test": np.zeros((10, 3))}, r"y_test has 3 numbers a sample, y_train 2"),
+        ({"y_train": np.full((30, 2), np.nan)}, r"y_train\[0\] is \[nan nan\], not a finite float32"),
+        ({"y_train": np.array(["a"] * 30)}, r"y_train has shape \(30,\) and type <U1"),
+    ],
+)
+def test_own_numbers_that_are_wrong(tmp_path: Path, changed: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        own(tmp_path / "own.npz", **changed).load()
+
+
+def test_names_of_own_numbers(tmp_path: Path) -> None:
+    datamodule = own(tmp_path / "own.npz")
+    datamodule.target_names = ["weight"]
+    with pytest.raises(ValueError, match=r"^target_names names 1 targets, but y_train has 2"):
+        datamodule.load()

@@ -1,8 +1,7 @@
-"""Noise that is drawn once, saved and read back."""
+"""Noise of labels that is drawn once; for that of regression targets see test_noise_targets.py."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from pathlib import Path
@@ -13,30 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data import LabelNoise, NoisyLabels
-from noisylabels_pl.data.datasets.cifar10 import ASYMMETRIC_MAP, CLASS_NAMES
+from noisylabels_pl.data import LabelNoise
+from noisylabels_pl.data.datasets.cifar10 import CLASS_NAMES
+from tests.data.noise_samples import ANNOTATED, CLEAN, EACH, LABEL_OPTIONS, MATRIX, counts, draw_labels
 
-EACH = 60
-CLEAN = torch.arange(10).repeat(EACH)
-# Rows that differ from each other, with zeros and without symmetry.
-MATRIX = [
-    [0.5 if j == i else 0.3 if j == (i + 2) % 10 else 0.2 if j == 0 else 0.0 for j in range(10)] for i in range(10)
-]
-MATRIX[0] = [0.7, 0.3, *[0.0] * 8]
-MATRIX[8] = [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0]
-
-DRAWN: dict[str, dict[str, Any]] = {
-    "sym": {"rate": 0.45},
-    "sym_inclusive": {"rate": 0.5},
-    "pairflip": {"rate": 0.45},
-    "asym": {"rate": 0.4},
-    "matrix": {"matrix": MATRIX},
-}
-
-
-def draw(kind: str, labels: Tensor = CLEAN, clean: Tensor | None = None, **options: Any) -> NoisyLabels:
-    noise = LabelNoise(kind, **(DRAWN.get(kind, {}) | options))
-    return noise.apply(labels, CLASS_NAMES, clean=clean, asymmetric_map=ASYMMETRIC_MAP)
+# --- draws ------------------------------------------------------------------------------------------------------------
 
 
 def expected_T(kind: str) -> Tensor:
@@ -55,16 +35,9 @@ def expected_T(kind: str) -> Tensor:
     return T
 
 
-def counts(clean: Tensor, observed: Tensor) -> Tensor:
-    return torch.bincount(clean * 10 + observed, minlength=100).view(10, 10)
-
-
-# --- what is drawn ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize("kind", LABEL_OPTIONS)
 def test_exact_counts(kind: str) -> None:
-    labels = draw(kind, count="exact")
+    labels = draw_labels(kind, count="exact")
     T = expected_T(kind)
     assert torch.equal(counts(CLEAN, labels.observed), (EACH * T).round().long())
     assert labels.rate == pytest.approx(float(1 - T.diagonal().mean()), abs=1e-12)
@@ -72,20 +45,20 @@ def test_exact_counts(kind: str) -> None:
     torch.testing.assert_close(labels.T, T)
 
 
-@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize("kind", LABEL_OPTIONS)
 def test_bernoulli_frequencies(kind: str) -> None:
     clean = torch.arange(10).repeat(2000)
-    labels = draw(kind, clean)
+    labels = draw_labels(kind, clean)
     T = expected_T(kind)
     gap = (counts(clean, labels.observed) - 2000 * T).abs()
     assert (gap <= 4.5 * (2000 * T * (1 - T)).sqrt() + 1e-6).all()
     assert not torch.equal(counts(clean, labels.observed), (2000 * T).round().long())
 
 
-@pytest.mark.parametrize(("kind", "count"), [*[(kind, "bernoulli") for kind in DRAWN], ("matrix", "exact")])
+@pytest.mark.parametrize(("kind", "count"), [*[(kind, "bernoulli") for kind in LABEL_OPTIONS], ("matrix", "exact")])
 def test_realized_rate_and_T_are_those_of_the_labels(kind: str, count: str) -> None:
     clean = torch.randint(0, 10, (700,), generator=torch.Generator().manual_seed(3))
-    labels = draw(kind, clean, count=count)
+    labels = draw_labels(kind, clean, count=count)
     assert labels.observed.dtype == torch.int64
     assert labels.clean is not None
     assert torch.equal(labels.clean, clean)
@@ -96,7 +69,7 @@ def test_realized_rate_and_T_are_those_of_the_labels(kind: str, count: str) -> N
 
 
 def test_no_noise_is_no_claim_about_the_labels() -> None:
-    labels = draw("none")
+    labels = draw_labels("none")
     assert torch.equal(labels.observed, CLEAN)
     assert labels.clean is None
     assert labels.rate is None
@@ -104,37 +77,53 @@ def test_no_noise_is_no_claim_about_the_labels() -> None:
 
 
 def test_rate_zero_and_one() -> None:
-    assert torch.equal(draw("sym", rate=0).observed, CLEAN)
-    assert draw("sym", rate=0).rate == 0
-    assert draw("sym", rate=1).rate == 1
-    assert torch.equal(draw("pairflip", rate=1.0).observed, (CLEAN + 1) % 10)
+    assert torch.equal(draw_labels("sym", rate=0).observed, CLEAN)
+    assert draw_labels("sym", rate=0).rate == 0
+    assert draw_labels("sym", rate=1).rate == 1
+    assert torch.equal(draw_labels("pairflip", rate=1.0).observed, (CLEAN + 1) % 10)
 
 
 def test_cats_and_dogs_are_not_flipped_back() -> None:
-    wrong = counts(CLEAN, draw("asym", count="exact").observed)
+    wrong = counts(CLEAN, draw_labels("asym", count="exact").observed)
     assert wrong[3, 5] == wrong[5, 3] == 0.4 * EACH
 
 
 def test_the_labels_of_the_dataset_stay_as_they_are() -> None:
     clean = CLEAN.clone()
-    observed = draw("sym", clean).observed
+    observed = draw_labels("sym", clean).observed
     assert torch.equal(clean, CLEAN)
     assert observed.data_ptr() != clean.data_ptr()
+
+
+def test_noise_of_the_dataset_itself() -> None:
+    labels = draw_labels("none", ANNOTATED, CLEAN)
+    assert torch.equal(labels.observed, ANNOTATED)
+    assert labels.rate == pytest.approx(0.25)
+    assert labels.realized_T is not None
+    torch.testing.assert_close(labels.realized_T, (counts(CLEAN, ANNOTATED) / EACH).double())
+
+
+def test_noise_on_top_is_measured_against_the_true_labels() -> None:
+    labels = draw_labels("pairflip", ANNOTATED, CLEAN, rate=1.0)
+    assert torch.equal(labels.observed, (ANNOTATED + 1) % 10)
+    assert labels.clean is not None
+    assert torch.equal(labels.clean, CLEAN)
+    assert labels.rate == 1.0
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "count"), [*[(kind, "bernoulli") for kind in DRAWN], ("matrix", "exact")])
+@pytest.mark.parametrize(("kind", "count"), [*[(kind, "bernoulli") for kind in LABEL_OPTIONS], ("matrix", "exact")])
 def test_draw_follows_from_the_seed(kind: str, count: str) -> None:
-    first, again, other = (draw(kind, count=count, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (draw_labels(kind, count=count, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.observed, again.observed)
     assert first.sha256 == again.sha256
     assert not torch.equal(first.observed, other.observed)
     assert first.sha256 != other.sha256
 
 
-@pytest.mark.parametrize("kind", [*DRAWN, "asym derangement"])
+@pytest.mark.parametrize("kind", [*LABEL_OPTIONS, "asym derangement"])
 def test_draw_and_global_generators_leave_each_other_alone(kind: str) -> None:
     def observed(seed: int) -> Tensor:
         torch.manual_seed(seed)
@@ -142,7 +131,7 @@ def test_draw_and_global_generators_leave_each_other_alone(kind: str) -> None:
         random.seed(seed)
         before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index] # noqa: NPY002
         options = {"map": "derangement"} if "derangement" in kind else {}
-        labels = draw(kind.split()[0], **options).observed
+        labels = draw_labels(kind.split()[0], **options).observed
         after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index] # noqa: NPY002
         assert torch.equal(before[0], after[0])
         assert before[1:] == after[1:]
@@ -163,7 +152,7 @@ def test_one_object_draws_the_same_again() -> None:
     "mapping", [{"cat": "dog", "ship": "truck"}, {3: 5, 8: 9}, {"cat": 5, 8: "truck"}], ids=["names", "numbers", "both"]
 )
 def test_map_by_names_and_numbers(mapping: dict[str | int, str | int]) -> None:
-    labels = draw("asym", map=mapping, rate=0.5, count="exact")
+    labels = draw_labels("asym", map=mapping, rate=0.5, count="exact")
     flipped = counts(CLEAN, labels.observed) - EACH * torch.eye(10, dtype=torch.int64)
     assert flipped.nonzero().tolist() == [[3, 3], [3, 5], [8, 8], [8, 9]]
     assert flipped[3, 5] == flipped[8, 9] == EACH // 2
@@ -181,7 +170,7 @@ def test_map_by_number_of_classes_that_are_numbers() -> None:
 def test_derangement_moves_every_class_as_a_whole() -> None:
     found = set()
     for seed in range(20):
-        observed = draw("asym", map="derangement", rate=1.0, seed=seed).observed
+        observed = draw_labels("asym", map="derangement", rate=1.0, seed=seed).observed
         image = observed[:10]
         assert torch.equal(observed, image.repeat(EACH))
         assert sorted(image.tolist()) == list(range(10))
@@ -196,7 +185,7 @@ def test_derangement_of_two_classes() -> None:
 
 
 def test_derangement_takes_the_rate() -> None:
-    labels = draw("asym", map="derangement", rate=0.4, count="exact")
+    labels = draw_labels("asym", map="derangement", rate=0.4, count="exact")
     assert labels.rate == pytest.approx(0.4)
     assert labels.T is not None
     assert torch.equal(labels.T.diagonal(), torch.full((10,), 0.6, dtype=torch.float64))
@@ -206,18 +195,18 @@ def test_derangement_takes_the_rate() -> None:
     ("mapping", "name"), [({"cat": "horsefly"}, "horsefly"), ({"fox": "dog"}, "fox"), ({10: 0}, "10")]
 )
 def test_map_that_names_a_class_that_is_not_there(mapping: dict[Any, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=rf"(?s)noise\.map names class .?{name}\b.*airplane.*truck"):
-        draw("asym", map=mapping)
+    with pytest.raises(ValueError, match=rf"(?s)^map names class .?{name}\b.*airplane.*truck"):
+        draw_labels("asym", map=mapping)
 
 
 def test_dataset_without_a_map() -> None:
-    with pytest.raises(ValueError, match=r"no asymmetric map.*noise\.map="):
+    with pytest.raises(ValueError, match=r"no asymmetric map.* map="):
         LabelNoise("asym", rate=0.4).apply(CLEAN, CLASS_NAMES)
 
 
 def test_unknown_word_for_a_map() -> None:
-    with pytest.raises(ValueError, match=r"noise\.map must be dataset, derangement or .*'supercalss'"):
-        draw("asym", map="supercalss")
+    with pytest.raises(ValueError, match=r"^map must be dataset, derangement or .*'supercalss'"):
+        draw_labels("asym", map="supercalss")
 
 
 # --- matrices ---------------------------------------------------------------------------------------------------------
@@ -234,8 +223,8 @@ def saved_matrix(folder: Path, suffix: str, rows: Any) -> str:
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
 def test_matrix_from_a_file_is_the_one_given_in_place(tmp_path: Path, suffix: str) -> None:
-    from_file = draw("matrix", matrix=saved_matrix(tmp_path, suffix, MATRIX))
-    in_place = draw("matrix")
+    from_file = draw_labels("matrix", matrix=saved_matrix(tmp_path, suffix, MATRIX))
+    in_place = draw_labels("matrix")
     assert torch.equal(from_file.observed, in_place.observed)
     torch.testing.assert_close(from_file.T, expected_T("matrix"), rtol=0, atol=1e-12)
 
@@ -267,8 +256,8 @@ def test_wrong_matrix(tmp_path: Path, kind: str, where: str) -> None:
 @pytest.mark.parametrize(
     "rows", [[[1, 0, 0], [0, 1], [0, 0, 1]], [1, 0, 0], [], [["a", 0, 0]] * 3], ids=["ragged", "flat", "empty", "text"]
 )
-def test_matrix_that_is_none(rows: Any) -> None:
-    with pytest.raises(ValueError, match=r"noise\.matrix|\bT\b"):
+def test_rows_that_are_no_matrix(rows: Any) -> None:
+    with pytest.raises(ValueError, match=r"matrix|\bT\b"):
         LabelNoise("matrix", matrix=rows).apply(torch.tensor([0, 1, 2]), ("a", "b", "c"))
 
 
@@ -276,138 +265,13 @@ def test_matrix_that_is_none(rows: Any) -> None:
 def test_matrix_file_with_something_else_in_it(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"T{suffix}"
     path.write_text("true,cat,dog\n1,0,0\n0,1,0\n0,0,1\n")
-    with pytest.raises(ValueError, match=rf"noise\.matrix.*T\{suffix}"):
+    with pytest.raises(ValueError, match=rf"^matrix.*T\{suffix}"):
         LabelNoise("matrix", matrix=str(path)).apply(torch.tensor([0, 1, 2]), ("a", "b", "c"))
 
 
 def test_missing_matrix_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"noise\.matrix.*no file .*absent\.npy"):
-        draw("matrix", matrix=str(tmp_path / "absent.npy"))
-
-
-# --- true labels that are known apart ---------------------------------------------------------------------------------
-
-ANNOTATED = torch.where(torch.arange(len(CLEAN)) % 4 == 0, (CLEAN + 1) % 10, CLEAN)
-
-
-def test_noise_of_the_dataset_itself() -> None:
-    labels = draw("none", ANNOTATED, CLEAN)
-    assert torch.equal(labels.observed, ANNOTATED)
-    assert labels.rate == pytest.approx(0.25)
-    assert labels.realized_T is not None
-    torch.testing.assert_close(labels.realized_T, (counts(CLEAN, ANNOTATED) / EACH).double())
-
-
-def test_noise_on_top_is_measured_against_the_true_labels() -> None:
-    labels = draw("pairflip", ANNOTATED, CLEAN, rate=1.0)
-    assert torch.equal(labels.observed, (ANNOTATED + 1) % 10)
-    assert labels.clean is not None
-    assert torch.equal(labels.clean, CLEAN)
-    assert labels.rate == 1.0
-
-
-# --- hash, save, load -------------------------------------------------------------------------------------------------
-
-
-def test_hash_is_that_of_the_labels() -> None:
-    labels = draw("sym")
-    raw = b"".join(value.to_bytes(8, "little", signed=True) for value in labels.observed.tolist())
-    assert labels.sha256 == hashlib.sha256(raw).hexdigest()
-
-
-def test_hash_notices_one_label() -> None:
-    observed = CLEAN.clone()
-    observed[17] = (observed[17] + 1) % 10
-    assert NoisyLabels(observed, None, None, 10).sha256 != NoisyLabels(CLEAN, None, None, 10).sha256
-
-
-@pytest.mark.parametrize("kind", [*DRAWN, "none"])
-def test_saved_labels_come_back(tmp_path: Path, kind: str) -> None:
-    labels = draw(kind)
-    labels.save(tmp_path / "noise.npz")
-    loaded = LabelNoise("file", path=str(tmp_path / "noise.npz")).apply(CLEAN, CLASS_NAMES)
-    assert loaded.sha256 == labels.sha256
-    assert torch.equal(loaded.observed, labels.observed)
-    assert loaded.rate == labels.rate
-    for one, other in ((loaded.T, labels.T), (loaded.realized_T, labels.realized_T), (loaded.clean, labels.clean)):
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
-
-
-def test_saved_labels_come_back_where_the_true_ones_are_known_apart(tmp_path: Path) -> None:
-    labels = draw("sym", ANNOTATED, CLEAN)
-    labels.save(tmp_path / "noise.npz")
-    loaded = draw("file", ANNOTATED, CLEAN, path=str(tmp_path / "noise.npz"))
-    assert loaded.sha256 == labels.sha256
-    assert loaded.rate == labels.rate
-
-
-def test_file_is_plain_numpy(tmp_path: Path) -> None:
-    labels = draw("sym")
-    labels.save(tmp_path / "noise.npz")
-    with np.load(tmp_path / "noise.npz", allow_pickle=False) as file:
-        assert sorted(file) == ["T", "clean", "observed", "realized_T"]
-        assert file["observed"].tolist() == labels.observed.tolist()
-        np.testing.assert_allclose(file["realized_T"].sum(1), 1)
-
-
-def load(path: Path, reference: Tensor = CLEAN) -> NoisyLabels:
-    return LabelNoise("file", path=str(path)).apply(reference, CLASS_NAMES)
-
-
-def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"noise\.path: there is no file .*absent\.npz"):
-        load(tmp_path / "absent.npz")
-
-
-def test_labels_of_a_dataset_of_another_size(tmp_path: Path) -> None:
-    draw("sym").save(tmp_path / "noise.npz")
-    with pytest.raises(ValueError, match=r"noise\.path: .*noise\.npz: observed has shape \(600,\).*\(599,\)"):
-        load(tmp_path / "noise.npz", CLEAN[1:])
-
-
-def test_labels_of_another_dataset(tmp_path: Path) -> None:
-    draw("sym").save(tmp_path / "noise.npz")
-    other = CLEAN.clone()
-    other[41] = 7
-    with pytest.raises(ValueError, match=r"made for another dataset: true label 41 is 1 there and 7 here"):
-        load(tmp_path / "noise.npz", other)
-
-
-def test_npz_without_labels(tmp_path: Path) -> None:
-    np.savez(tmp_path / "noise.npz", x=np.zeros(3))
-    with pytest.raises(ValueError, match=r"noise\.path.*noise\.npz.*(observed|labels)"):
-        load(tmp_path / "noise.npz")
-
-
-def write_text(path: Path) -> None:
-    path.write_text("observed\n0\n1\n")
-
-
-def write_npy(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, CLEAN.numpy())
-
-
-def write_half(path: Path) -> None:
-    draw("sym").save(path)
-    path.write_bytes(path.read_bytes()[:300])
-
-
-@pytest.mark.parametrize("write", [write_text, write_npy, write_half, Path.touch], ids=["text", "npy", "half", "empty"])
-def test_not_an_npz_file(tmp_path: Path, write: Any) -> None:
-    write(tmp_path / "noise.npz")
-    with pytest.raises(ValueError, match=r"noise\.path.*noise\.npz"):
-        load(tmp_path / "noise.npz")
-
-
-@pytest.mark.parametrize("value", [10, -1, 0.5], ids=["too large", "negative", "float"])
-def test_stored_labels_that_are_no_classes(tmp_path: Path, value: float) -> None:
-    observed = CLEAN.numpy().astype(np.float64 if value == 0.5 else np.int64)
-    observed[23] = value
-    np.savez(tmp_path / "noise.npz", observed=observed)
-    with pytest.raises(ValueError, match=r"noise\.path|observed"):
-        load(tmp_path / "noise.npz")
+    with pytest.raises(FileNotFoundError, match=r"^matrix.*no file .*absent\.npy"):
+        draw_labels("matrix", matrix=str(tmp_path / "absent.npy"))
 
 
 # --- constructor ------------------------------------------------------------------------------------------------------
@@ -416,22 +280,22 @@ def test_stored_labels_that_are_no_classes(tmp_path: Path, value: float) -> None
 @pytest.mark.parametrize("kind", ["sym", "asym", "pairflip", "none"])
 @pytest.mark.parametrize("rate", [-0.1, 1.01, 40, math.nan, math.inf])
 def test_rate_outside_of_its_range(kind: str, rate: float) -> None:
-    with pytest.raises(ValueError, match=rf"noise\.rate must lie in \[0, 1\], got {rate}"):
+    with pytest.raises(ValueError, match=rf"^rate must lie in \[0, 1\], got {rate}"):
         LabelNoise(kind, rate=rate)
 
 
-def test_unknown_kind_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"noise\.kind.*sym_inclusive.*symmetric"):
+def test_unknown_kind_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"^kind.*sym_inclusive.*symmetric"):
         LabelNoise("symmetric", rate=0.2)
 
 
 def test_unknown_count() -> None:
-    with pytest.raises(ValueError, match=r"noise\.count.*bernoulli.*exact"):
+    with pytest.raises(ValueError, match=r"^count.*bernoulli.*exact"):
         LabelNoise("sym", rate=0.2, count="multinomial")
 
 
-def test_what_a_kind_needs() -> None:
-    with pytest.raises(ValueError, match=r"noise=matrix needs noise\.matrix"):
+def test_matrix_and_file_need_their_options() -> None:
+    with pytest.raises(ValueError, match=r"kind='matrix' needs matrix"):
         LabelNoise("matrix")
-    with pytest.raises(ValueError, match=r"noise=file needs noise\.path"):
+    with pytest.raises(ValueError, match=r"kind='file' needs path"):
         LabelNoise("file")
