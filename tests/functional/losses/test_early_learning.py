@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import noisylabels_pl
-from noisylabels_pl.functional import elr_penalty, ema_targets, kl_penalty, sigmoid_rampup
+from noisylabels_pl.functional import elr_penalty, ema_targets, kl_penalty
+from tests.functional.helpers import seeded
 from tests.helpers import WithCriterion, foreign_loader
 
 few = settings(derandomize=True, max_examples=25, deadline=None)
@@ -24,7 +25,7 @@ shapes = (st.integers(1, 9), st.integers(2, 7), st.integers(0, 10**6))
 
 def batch(rows: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Logits, and targets that sum to less than 1."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     logits, other = 2 * torch.randn(2, rows, classes, generator=generator, dtype=torch.float64)
     return logits, other.softmax(1) * torch.rand(rows, 1, generator=generator, dtype=torch.float64)
 
@@ -53,7 +54,7 @@ def test_targets_of_zero_ramp_up_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.1, math.nan])
-def test_other_shares_are_refused(beta: float) -> None:
+def test_beta_out_of_range(beta: float) -> None:
     with pytest.raises(ValueError, match=rf"\bbeta\b.*{beta}"):
         ema_targets(torch.zeros(2, 3), torch.full((2, 3), 1 / 3), beta)
 
@@ -102,7 +103,7 @@ def test_the_clamp_restated() -> None:
 def test_the_clamp_is_a_floor(dtype: torch.dtype, target_dtype: torch.dtype) -> None:
     one_hot = torch.eye(10)
     clamped = one_hot.clamp(1e-4, 1 - 1e-4)
-    settled = clamped / clamped.sum(1, keepdim=True)  # what the public code's targets become
+    settled = clamped / clamped.sum(1, keepdim=True)  # the limit of the public code's targets
     probs = one_hot.to(dtype).requires_grad_()
     assert elr_penalty(probs, one_hot).isinf().all()
     for targets, floor in ((settled, math.log(1e-3)), (one_hot, math.log(1e-4))):
@@ -157,25 +158,19 @@ def test_a_sample_without_targets_has_no_divergence(scale: float) -> None:
     torch.testing.assert_close(logits.grad[1], expected)
 
 
-def test_the_ramp() -> None:
-    got = [sigmoid_rampup(step, 10) for step in (0, 4, 5, 10, 25)]
-    assert got == pytest.approx([math.exp(-5), math.exp(-1.8), math.exp(-1.25), 1.0, 1.0], rel=1e-12)
-    assert sigmoid_rampup(0, 0) == sigmoid_rampup(3, 0) == 1
-
-
 def test_the_callback_is_the_released_loss(digits: Callable[..., Any], make_trainer: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     module, lam, beta = WithCriterion(), 3.0, 0.7
     module.net[-1].weight.data *= 20  # sure from the start, so that both ends of the clamp matter
-    own = deepcopy(module)
+    restated = deepcopy(module)
     make_trainer(noisylabels_pl.ELR(lam=lam, beta=beta), max_epochs=3).fit(
         module, noisylabels_pl.indexed(foreign_loader(digits()))
     )
-    optimizer, targets = own.configure_optimizers(), torch.zeros(300, 10)
+    optimizer, targets = restated.configure_optimizers(), torch.zeros(300, 10)
     got, expected, clamped = [], [], torch.zeros(2)
     for recorded, loss, _ in module.losses:
         (x, y), rows = recorded, recorded.index
-        logits = own(x)
+        logits = restated(x)
         p = logits.softmax(1)
         clamped += torch.stack([(p < 1e-4).sum(), (p > 1 - 1e-4).sum()])
         p = p.clamp(1e-4, 1 - 1e-4)

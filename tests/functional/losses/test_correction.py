@@ -1,4 +1,4 @@
-"""The forward and backward corrections and the estimate of the transition matrix, against the theorems of the paper."""
+"""The forward and backward corrections, against the theorems of the paper."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from noisylabels_pl.functional import (
     backward_correction,
-    estimate_transition_matrix,
     forward_correction,
     invert_transition_matrix,
     observed_log_probs,
     transition_matrix,
 )
+from tests.functional.helpers import batch, noise, simplex
 
 few = settings(derandomize=True, max_examples=25, deadline=None)
 shapes = (st.integers(1, 9), st.integers(2, 7), st.integers(0, 10**6))
@@ -43,22 +43,6 @@ def loss_of_each_label(base: Any, p: Tensor) -> Tensor:
     if base == "square":
         return ((p[:, None] - torch.eye(p.shape[1], dtype=p.dtype)) ** 2).sum(2)
     return base(p.log())
-
-
-def noise(classes: int, seed: int = 0, keep: float = 0.5) -> Tensor:
-    """A random transition matrix without zeros, whose largest entry in each row and column is on the diagonal."""
-    rows = 0.1 + torch.rand(classes, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return keep * torch.eye(classes, dtype=torch.float64) + (1 - keep) * rows / rows.sum(1, keepdim=True)
-
-
-def batch(rows: int, classes: int, seed: int = 0, scale: float = 2.0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
-    return logits, torch.randint(0, classes, (rows,), generator=generator)
-
-
-def simplex(rows: int, classes: int, seed: int = 0) -> Tensor:
-    return batch(rows, classes, seed)[0].softmax(1)
 
 
 def every_label(correct: Correction, logits: Tensor, T: Tensor, **options: Any) -> Tensor:
@@ -109,7 +93,7 @@ def test_theorem_1_backward_weights_losses_by_the_inverse_and_is_unbiased(
 
 @corrections
 @pytest.mark.parametrize("base", ["ce", "square"])
-def test_theorem_2_the_minimiser_is_that_of_clean_labels(correct: Correction, base: str) -> None:
+def test_theorem_2_the_minimizer_is_that_of_clean_labels(correct: Correction, base: str) -> None:
     posteriors, T = simplex(6, 4), noise(4, keep=0.3)
 
     def minimizer(labels: Tensor, matrix: Tensor) -> Tensor:
@@ -212,60 +196,3 @@ def test_invalid_arguments_are_refused() -> None:
                 call(T, mix=0.0)
             assert call(T, mix=0.1).isfinite().all()
         assert call(transition_matrix("sym", 10, 0.89), mix=0.0).isfinite().all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("quantile", "rank"), [(1.0, 5), (0.8, 4), (0.6, 3), (0.5, 3), (0.01, 1)])
-def test_the_quantile_is_an_observed_sample(quantile: float, rank: int, dtype: torch.dtype) -> None:
-    column = torch.tensor([0.3, 0.1, 0.9, 0.5, 0.2, 0.7], dtype=dtype)
-    probs = torch.stack([column, 0.75 * (1 - column), 0.25 * (1 - column)], 1)
-    ascending = probs[column.argsort()]
-    expected = torch.stack([ascending[rank], *[ascending[5 - rank]] * 2])  # the others order the samples the other way
-    torch.testing.assert_close(estimate_transition_matrix(probs, quantile=quantile), expected)
-
-
-@few
-@given(st.integers(1, 60), st.integers(2, 7), st.integers(0, 10**6), st.sampled_from(["auto", 0.313, 0.9, 1.0]))
-def test_the_estimate_restated(rows: int, classes: int, seed: int, quantile: Any) -> None:
-    probs = simplex(rows, classes, seed)
-    got = estimate_transition_matrix(probs, quantile=quantile)
-    for i in range(classes):
-        q = 1 - 0.3 * float(probs[:, i].mean()) if quantile == "auto" else quantile
-        chosen = probs[probs[:, i].argsort()[math.ceil(round(q * (rows - 1), 9))]]
-        torch.testing.assert_close(got[i], chosen / chosen.sum(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(got.sum(1), torch.ones(classes, dtype=torch.float64), rtol=0, atol=1e-14)
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(estimate_transition_matrix(probs[order], quantile=quantile), got)
-    assert estimate_transition_matrix(probs.float(), quantile=quantile).dtype == torch.float32
-
-
-def observed_posteriors(T: Tensor, anchors: int, rows: int) -> Tensor:
-    perfect = torch.eye(len(T), dtype=torch.float64).repeat(anchors, 1)
-    return torch.cat([perfect, simplex(rows - len(perfect), len(T))]) @ T
-
-
-@few
-@given(st.integers(2, 7), st.integers(0, 10**6))
-def test_theorem_3_anchor_points_give_the_matrix(classes: int, seed: int) -> None:
-    T = noise(classes, seed)
-    for anchors, rows, quantile in ((1, 100, 1.0), (40, 1000, 0.97)):
-        got = estimate_transition_matrix(observed_posteriors(T, anchors, rows), quantile=quantile)
-        torch.testing.assert_close(got, T, rtol=0, atol=1e-12)
-
-
-def test_auto_finds_the_anchor_points_of_many_classes() -> None:
-    T = transition_matrix("sym", 20, 0.4)
-    probs = observed_posteriors(T, 40, 2000)  # 2 % of the samples for each class
-    torch.testing.assert_close(estimate_transition_matrix(probs), T, rtol=0, atol=1e-12)
-    assert ((estimate_transition_matrix(probs, quantile=0.97) - T).diagonal() < -0.01).all()
-
-
-def test_invalid_estimates_are_refused() -> None:
-    shapes = [torch.full(shape, 1 / 3) for shape in ((3,), (2, 3, 3), (0, 3))]
-    values = [torch.tensor([row, [0.5, 0.5]]) for row in ([1.5, -0.5], [math.nan, 1.0], [0.5, 0.4], [2.0, 3.0])]
-    for probs in shapes + values:
-        with pytest.raises(ValueError, match="probs"):
-            estimate_transition_matrix(probs)
-    for quantile in (0, -0.1, 1.5, math.nan, "median"):
-        with pytest.raises(ValueError, match=f"quantile.*{quantile}"):
-            estimate_transition_matrix(simplex(5, 3), quantile=quantile)  # type: ignore[arg-type]

@@ -11,15 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from noisylabels_pl.functional import corrupt_targets
+from noisylabels_pl.functional import TARGET_CORRUPTIONS, corrupt_targets
+from noisylabels_pl.functional.target_noise import TargetCorruption
+from tests.functional.helpers import seeded
 
 few = settings(derandomize=True, max_examples=25, deadline=None)
-KINDS = ("signflip", "pairflip", "uninoise", "linadv", "mixture")
-kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+kinds = pytest.mark.parametrize("kind", TARGET_CORRUPTIONS)
 
 
 def standardized(values: Tensor) -> Tensor:
@@ -41,7 +38,7 @@ def changed(old: Tensor, new: Tensor) -> Tensor:
 @kinds
 @few
 @given(st.integers(3, 60), st.integers(2, 5), st.integers(0, 100), st.integers(0, 10**6))
-def test_the_exact_number_of_rows_changes(kind: str, n: int, q: int, percent: int, seed: int) -> None:
+def test_the_exact_number_of_rows_changes(kind: TargetCorruption, n: int, q: int, percent: int, seed: int) -> None:
     targets, features = data(n, q, seed=seed)
     old = targets.clone(), features.clone()
     new = corrupt_targets(targets, features, kind, rate=percent / 100, generator=seeded(seed))
@@ -54,18 +51,18 @@ def test_the_exact_number_of_rows_changes(kind: str, n: int, q: int, percent: in
 
 
 @kinds
-def test_nothing_and_everything(kind: str) -> None:
+def test_nothing_and_everything(kind: TargetCorruption) -> None:
     targets, features = data()
     for exact in (True, False):
-        new = corrupt_targets(targets, features, kind, rate=0.0, generator=seeded(), exact=exact)
+        new = corrupt_targets(targets, features, kind, rate=0.0, generator=seeded(0), exact=exact)
         assert torch.equal(new, targets)
         assert new.data_ptr() != targets.data_ptr()
-        new = corrupt_targets(targets, features, kind, rate=1.0, generator=seeded(), exact=exact)
+        new = corrupt_targets(targets, features, kind, rate=1.0, generator=seeded(0), exact=exact)
         assert changed(targets, new).all()
 
 
 @kinds
-def test_each_row_on_its_own(kind: str) -> None:
+def test_each_row_on_its_own(kind: TargetCorruption) -> None:
     targets, features = data(2000)
     counts = []
     for seed in range(8):
@@ -87,7 +84,7 @@ def test_every_row_is_as_likely(exact: bool) -> None:
 
 @kinds
 @pytest.mark.parametrize("exact", [True, False])
-def test_the_generator_decides(kind: str, exact: bool) -> None:
+def test_the_generator_decides(kind: TargetCorruption, exact: bool) -> None:
     targets, features = data()
 
     def once(generator: torch.Generator | None) -> Tensor:
@@ -107,9 +104,9 @@ def test_the_generator_decides(kind: str, exact: bool) -> None:
 
 
 @kinds
-def test_single_precision_stays(kind: str) -> None:
+def test_single_precision_stays(kind: TargetCorruption) -> None:
     targets, features = (values.float() for values in data())
-    new = corrupt_targets(targets, features, kind, rate=0.4, generator=seeded())
+    new = corrupt_targets(targets, features, kind, rate=0.4, generator=seeded(0))
     assert new.dtype == torch.float32
     assert new.isfinite().all()
     assert changed(targets, new).sum() == 80
@@ -117,7 +114,7 @@ def test_single_precision_stays(kind: str) -> None:
 
 def test_signs_are_flipped() -> None:
     targets, features = data()
-    new = corrupt_targets(targets, features, "signflip", rate=0.35, generator=seeded())
+    new = corrupt_targets(targets, features, "signflip", rate=0.35, generator=seeded(0))
     rows = changed(targets, new)
     assert rows.sum() == 70
     assert torch.equal(new[rows], -targets[rows])
@@ -125,7 +122,7 @@ def test_signs_are_flipped() -> None:
 
 def test_pairs_are_flipped_to_the_next_coordinate() -> None:
     targets, features = data()
-    new = corrupt_targets(targets, features, "pairflip", rate=0.35, generator=seeded())
+    new = corrupt_targets(targets, features, "pairflip", rate=0.35, generator=seeded(0))
     rows = changed(targets, new)
     assert rows.sum() == 70
     assert torch.equal(new[rows], targets[rows][:, [1, 2, 3, 0]])
@@ -146,7 +143,7 @@ def test_uniform_noise_fills_each_coordinates_range() -> None:
     targets, features = data(4000, 3)
     low, high = targets.min(0).values, targets.max(0).values
     assert (high > -2 * low).all()  # not a symmetric range
-    new = corrupt_targets(targets, features, "uninoise", rate=0.5, generator=seeded())
+    new = corrupt_targets(targets, features, "uninoise", rate=0.5, generator=seeded(0))
     rows = changed(targets, new)
     place = (new[rows] - low) / (high - low)
     assert ((place >= 0) & (place <= 1)).all()
@@ -160,7 +157,7 @@ def test_uniform_noise_fills_each_coordinates_range() -> None:
 @pytest.mark.parametrize("rate", [0.2, 1.0])
 def test_linear_adversary_is_one_map_of_the_features(rate: float, options: dict[str, float]) -> None:
     targets, features = data(400, 4, 6)
-    new = corrupt_targets(targets, features, "linadv", rate=rate, generator=seeded(), **options)
+    new = corrupt_targets(targets, features, "linadv", rate=rate, generator=seeded(0), **options)
     rows, x = changed(targets, new), standardized(features)
     assert rows.sum() == rate * 400
     A = torch.linalg.lstsq(x[rows], new[rows]).solution
@@ -174,20 +171,20 @@ def test_linear_adversary_is_one_map_of_the_features(rate: float, options: dict[
 
 def test_linear_adversary_does_not_see_the_scale_of_the_features() -> None:
     targets, features = data()
-    first = corrupt_targets(targets, features, "linadv", rate=0.4, generator=seeded())
-    other = corrupt_targets(targets, 1000 * features - 7, "linadv", rate=0.4, generator=seeded())
+    first = corrupt_targets(targets, features, "linadv", rate=0.4, generator=seeded(0))
+    other = corrupt_targets(targets, 1000 * features - 7, "linadv", rate=0.4, generator=seeded(0))
     torch.testing.assert_close(first, other, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", ["linadv", "mixture"])
-def test_images_as_features_with_a_pixel_that_never_changes(kind: str) -> None:
+def test_images_as_features_with_a_pixel_that_never_changes(kind: TargetCorruption) -> None:
     targets, _ = data(300, 3)
-    images = torch.randint(0, 256, (300, 2, 3, 2), generator=seeded(), dtype=torch.uint8)
+    images = torch.randint(0, 256, (300, 2, 3, 2), generator=seeded(0), dtype=torch.uint8)
     images[:, 0, 0, 0] = 17
-    new = corrupt_targets(targets, images, kind, rate=0.5, generator=seeded())
+    new = corrupt_targets(targets, images, kind, rate=0.5, generator=seeded(0))
     assert new.isfinite().all()
     assert changed(targets, new).sum() == 150
-    flat = corrupt_targets(targets, images.flatten(1).double(), kind, rate=0.5, generator=seeded())
+    flat = corrupt_targets(targets, images.flatten(1).double(), kind, rate=0.5, generator=seeded(0))
     torch.testing.assert_close(new, flat, rtol=1e-4, atol=1e-4)
     if kind == "linadv":
         rows, varying = changed(targets, new), torch.arange(12) != 0
@@ -199,7 +196,7 @@ def test_images_as_features_with_a_pixel_that_never_changes(kind: str) -> None:
 
 def test_the_mixture_has_thirds() -> None:
     targets, features = data(3000, 4)
-    new = corrupt_targets(targets, features, "mixture", rate=0.8, generator=seeded())
+    new = corrupt_targets(targets, features, "mixture", rate=0.8, generator=seeded(0))
     rows = changed(targets, new)
     assert rows.sum() == 2400
     old, x, new = targets[rows], standardized(features)[rows], new[rows]
@@ -219,18 +216,18 @@ def test_the_mixture_has_thirds() -> None:
 
 
 @pytest.mark.parametrize("kind", ["signflip", "uninoise", "linadv", "mixture"])
-def test_a_single_coordinate(kind: str) -> None:
+def test_a_single_coordinate(kind: TargetCorruption) -> None:
     targets, features = data(100, 1)
-    new = corrupt_targets(targets, features, kind, rate=0.4, generator=seeded())
+    new = corrupt_targets(targets, features, kind, rate=0.4, generator=seeded(0))
     assert new.shape == (100, 1)
     assert changed(targets, new).sum() == 40
 
 
-# --- what is refused ---
+# --- errors ---
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan])
-def test_other_rates_are_refused(rate: float) -> None:
+def test_rate_out_of_range(rate: float) -> None:
     with pytest.raises(ValueError, match=rf"\brate\b.*{rate}"):
         corrupt_targets(*data(), "signflip", rate=rate)
 
@@ -242,7 +239,7 @@ def test_unknown_kinds_are_refused() -> None:
 
 @kinds
 @pytest.mark.parametrize("targets", [torch.zeros(9), torch.zeros(9, 2, 2), torch.zeros(9, 2, dtype=torch.long)])
-def test_other_targets_are_refused(kind: str, targets: Tensor) -> None:
+def test_other_targets_are_refused(kind: TargetCorruption, targets: Tensor) -> None:
     with pytest.raises(ValueError, match=r"\btargets\b"):
         corrupt_targets(targets, torch.randn(9, 3), kind, rate=0.1)
 
