@@ -43,7 +43,7 @@ class PRLLossLayer(FilterCallback):
     """
 
     def __init__(self, forget_rate: float, *, criterion: str | None = None, **options: Unpack[FilterOptions]) -> None:
-        super().__init__(forget_rate, criterion=criterion, **options)
+        super().__init__(forget_rate, convert_batchnorm=False, criterion=criterion, **options)
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         if isinstance(self.hooked, REGRESSION_LOSSES):

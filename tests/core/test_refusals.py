@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from noisylabels_pl import ELR, PRL, Crust, GCELoss, RobustLoss, indexed
+from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss, indexed
 from noisylabels_pl.core import CriterionCallback, Scores, SelectionCallback
 from noisylabels_pl.data import Batch, Digits, Selection
 from tests.helpers import Tutorial, WithCriterion
@@ -329,8 +329,8 @@ def test_methods_for_classes_in_a_regression(callback: Any, make_trainer: Any) -
         make_trainer(callback(), max_epochs=1).fit(Regression(), loader)
 
 
-@pytest.mark.parametrize("score", ["loss_layer", "gradient", "loss"])
-def test_targets_that_would_be_broadcast(score: str, make_trainer: Any) -> None:
+@pytest.mark.parametrize("method", [PRLLossLayer, PRLGradient, SPL])
+def test_targets_that_would_be_broadcast(method: Any, make_trainer: Any) -> None:
     class Regression(WithCriterion):
         def __init__(self) -> None:
             super().__init__()
@@ -343,4 +343,4 @@ def test_targets_that_would_be_broadcast(score: str, make_trainer: Any) -> None:
 
     loader = DataLoader(TensorDataset(torch.randn(8, 64), torch.randn(8)), batch_size=4)
     with pytest.raises(TypeError, match=r"outputs \(4, 1\) and targets \(4,\), which it would broadcast"):
-        make_trainer(PRL(0.2, score=score), max_epochs=1).fit(Regression(), loader)
+        make_trainer(method(0.2), max_epochs=1).fit(Regression(), loader)
