@@ -28,6 +28,7 @@ from noisylabels_pl.core import (
     check_task,
     run_stages,
 )
+from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
 from noisylabels_pl.functional import check_choice
 
@@ -191,7 +192,7 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
     )
 
 
-def task_of(datamodule: NoisyDataModule) -> str:
+def task_of(datamodule: NoisyDataModule) -> TaskName:
     """What a dataset's targets are for."""
     return "regression" if datamodule.arrays.is_regression else "classification"
 

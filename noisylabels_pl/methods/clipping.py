@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -69,9 +70,7 @@ class IndividualClip(GradientCallback):
         >>> trainer = L.Trainer(max_epochs=60, callbacks=[clip], logger=False, enable_checkpointing=False)
     """
 
-    role = "weights"
-    tasks = ("classification", "regression")
-    needs_index = False
+    needs = replace(GradientCallback.needs, role="weights", tasks=("classification", "regression"), positions=False)
 
     def __init__(self, max_norm: float = 1.0, *, convert_batchnorm: bool = False, criterion: str | None = None) -> None:
         super().__init__(convert_batchnorm=convert_batchnorm, criterion=criterion)
@@ -80,4 +79,4 @@ class IndividualClip(GradientCallback):
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
         factors = (self.max_norm / self.gradient_norms(losses)).clamp(max=1)
-        return self.weighted(losses, factors.nan_to_num(0))
+        return self.reweighted(losses, factors.nan_to_num(0))

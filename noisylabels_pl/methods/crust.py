@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -99,7 +100,10 @@ class Crust(SelectionCallback):
         >>> trainer = L.Trainer(max_epochs=60, callbacks=[Crust()], logger=False, enable_checkpointing=False)
     """
 
-    without_criterion = "; or, without mixing and weights, Crust(partner='none', weights='uniform')"
+    needs = replace(
+        SelectionCallback.needs,
+        alternative="; or, without mixing and weights, Crust(partner='none', weights='uniform')",
+    )
 
     _mixing_coefficients: Tensor  # (B,), of the batch under way
 
@@ -152,12 +156,9 @@ class Crust(SelectionCallback):
         self.mixup_start_epoch = mixup_start_epoch
         self.head = head
         self.seed = seed
-
-    def needs_criterion(self) -> bool:
-        return self.weights != "uniform" or self.partner != "none"
-
-    def mixes_samples(self) -> bool:
-        return self.partner != "none"
+        mixes_samples = partner != "none"
+        changes_losses = mixes_samples or weights != "uniform"
+        self.needs = replace(self.needs, criterion=changes_losses, mixes_samples=mixes_samples)
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
         gradients = self._gradients(module, scores)
@@ -186,7 +187,7 @@ class Crust(SelectionCallback):
         if batch.partner is None:
             return
         _check_can_be_mixed(batch.x)
-        coefficients = self.of_batch("lam", batch)
+        coefficients = self.values_for("lam", batch)
         if coefficients is None:  # one for the batch
             rng = np.random.default_rng([self.seed, trainer.current_epoch, batch_idx])
             coefficient = rng.beta(self.mixup_alpha, self.mixup_beta)
@@ -196,7 +197,7 @@ class Crust(SelectionCallback):
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         if batch.partner is not None:
-            partner_losses = self.per_sample_loss(logits, batch.partner.y)
+            partner_losses = self.losses_for(logits, batch.partner.y)
             losses = mix(losses, partner_losses, self._mixing_coefficients)
         return super().adjust_losses(losses, logits, target, batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -46,12 +47,12 @@ class PRLLossLayer(FilterCallback):
         super().__init__(forget_rate, convert_batchnorm=False, criterion=criterion, **options)
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
-        if isinstance(self.hooked, REGRESSION_LOSSES):
+        if isinstance(self.criterion_module, REGRESSION_LOSSES):
             return loss_layer_gradient_norm(output.detach(), target, "mse")
         if target.is_floating_point():
             raise TypeError(
-                f"PRLLossLayer has no closed form for the gradient of {type(self.hooked).__name__} with real-valued "
-                "targets; use PRLGradient"
+                f"PRLLossLayer has no closed form for the gradient of {type(self.criterion_module).__name__} with "
+                "real-valued targets; use PRLGradient"
             )
         return loss_layer_gradient_norm(output.detach(), target, "ce")
 
@@ -84,6 +85,8 @@ class PRLGradient(FilterCallback):
         >>> trainer = L.Trainer(max_epochs=60, callbacks=[PRLGradient(0.2)], logger=False, enable_checkpointing=False)
     """
 
+    needs = replace(FilterCallback.needs, gradient_norms=True)
+
     def __init__(
         self,
         forget_rate: float,
@@ -95,9 +98,6 @@ class PRLGradient(FilterCallback):
         if options.get("second_forward") == "auto":
             options["second_forward"] = False
         super().__init__(forget_rate, convert_batchnorm=convert_batchnorm, criterion=criterion, **options)
-
-    def needs_norms(self) -> bool:
-        return True
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return self.gradient_norms(losses)

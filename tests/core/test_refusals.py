@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss, indexed
-from noisylabels_pl.core import CriterionCallback, Scores, SelectionCallback
+from noisylabels_pl.core import CriterionCallback, Needs, Scores, SelectionCallback
 from noisylabels_pl.data import Batch, Digits, Selection
 from tests.helpers import Tutorial, WithCriterion
 
@@ -179,14 +179,14 @@ CASES = {
     ),
     "two tables of a name": (lambda: Records().tables.add("losses"), ValueError, "a table named 'losses' already"),
     "an unknown role": (
-        lambda: type("Wrong", (Doubled,), {"role": "losses"}),
+        lambda: Needs(role="losses"),  # type: ignore[arg-type]
         ValueError,
         "role must be one of loss, mixing, weights, samples, got 'losses'",
     ),
     "class weights": (
         lambda: (RobustLoss(GCELoss()), Weighted(weight=torch.ones(10)), indexed(loader())),
         ValueError,
-        "CrossEntropyLoss has class weights or an ignore_index, of which GCELoss would know nothing; make the loss the",
+        "CrossEntropyLoss has class weights or an ignore_index, which GCELoss would ignore; make the loss the",
     ),
     "ignored labels": (
         lambda: (RobustLoss(GCELoss()), Weighted(ignore_index=3), loader()),

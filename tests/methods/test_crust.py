@@ -216,9 +216,9 @@ def test_the_loss_is_the_weighted_loss_of_the_mixed_labels(digits: Make, make_tr
             loss = self.criterion(logits, batch.y)
             if batch.partner is not None:
                 alone = batch.partner.index == batch.index
-                coefficient = callback.of_batch("lam", batch).masked_fill(alone, 1).unsqueeze(1)
+                coefficient = callback.values_for("lam", batch).masked_fill(alone, 1).unsqueeze(1)
                 soft = coefficient * F.one_hot(batch.y, 10) + (1 - coefficient) * F.one_hot(batch.partner.y, 10)
-                weights = callback.of_batch("weights", batch)
+                weights = callback.values_for("weights", batch)
                 checked.append((loss, -(weights * (soft * logits.log_softmax(1)).sum(1)).mean()))
             return loss
 

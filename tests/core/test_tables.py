@@ -26,7 +26,7 @@ half = [torch.float16, torch.bfloat16]
 
 def started(num_samples: int, fill: float = 0.0) -> SampleTable:
     table = SampleTable(fill=fill)
-    table.start(num_samples)
+    table.set_num_samples(num_samples)
     return table
 
 
@@ -79,8 +79,8 @@ def test_rows_share_neither_graph_nor_memory() -> None:
 
 
 @pytest.mark.parametrize("use", ["read", "write"])
-def test_use_before_start_is_refused(use: str) -> None:
-    with pytest.raises(RuntimeError, match="start"):
+def test_use_before_the_number_of_samples_is_known_is_refused(use: str) -> None:
+    with pytest.raises(RuntimeError, match=r"needs set_num_samples\(num_samples\) before its first use"):
         getattr(SampleTable(), use)(torch.tensor([0]), torch.zeros(1, 2))
 
 
@@ -88,7 +88,7 @@ def filled(num_samples: int = 4) -> SampleTables:
     tables = SampleTables()
     probabilities, label = tables.add("probabilities"), tables.add("label", -1)
     tables.add("unused", 0.5)
-    tables.start(num_samples)
+    tables.set_num_samples(num_samples)
     probabilities.write(torch.tensor([2, 0]), torch.tensor([[0.25, 0.75], [1.0, 0.0]], dtype=torch.float64))
     label.write(torch.tensor([3]), torch.tensor([9]))
     return tables
@@ -106,7 +106,7 @@ def reloaded(tables: SampleTables, folder: Path) -> SampleTables:
 def test_the_state_survives_a_file(tmp_path: Path) -> None:
     tables = filled()
     fresh = reloaded(tables, tmp_path)
-    fresh.start(4)
+    fresh.set_num_samples(4)
     for name in ("probabilities", "label"):
         torch.testing.assert_close(fresh[name].rows, tables[name].rows, rtol=0, atol=0)
     assert fresh["unused"].rows is None
@@ -119,15 +119,15 @@ def test_the_state_survives_a_file(tmp_path: Path) -> None:
 def test_the_state_of_other_data_is_refused(tmp_path: Path, num_samples: int) -> None:
     message = rf"(?s)(?=.*\b4\b)(?=.*\b{num_samples}\b)(?=.*resume)(?=.*data)(?=.*checkpoint)"
     with pytest.raises(ValueError, match=message):
-        reloaded(filled(), tmp_path).start(num_samples)
+        reloaded(filled(), tmp_path).set_num_samples(num_samples)
 
 
 @pytest.mark.parametrize("from_file", [False, True])
 def test_clearing_forgets_rows_and_what_was_loaded(tmp_path: Path, from_file: bool) -> None:
     tables = reloaded(filled(), tmp_path) if from_file else filled()
-    tables.clear_rows()
+    tables.empty()
     assert all(table.rows is None for table in tables.values())
-    tables.start(7)  # nor is the number of samples remembered, or the type
+    tables.set_num_samples(7)  # nor is the number of samples remembered, or the type
     assert torch.equal(tables["label"].read(torch.arange(7), torch.zeros(7, 2)), torch.full((7, 2), -1.0))
 
 
@@ -139,7 +139,7 @@ def write_on_two(rank: int, folder: Path) -> None:
     )
     tables = SampleTables()
     table = tables.add("rows", -1)
-    tables.start(7)
+    tables.set_num_samples(7)
     sign = 1.0 - 2 * rank
     table.write(torch.tensor([[0, 3, 1], [4, 3, 4]][rank]), sign * torch.tensor([[1.0], [2.0], [3.0]]))
     table.write(torch.tensor([[5], [1]][rank]), sign * torch.tensor([[10.0]]))

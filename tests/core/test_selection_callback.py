@@ -95,7 +95,7 @@ def test_weights_follow_their_samples(digits: Make, classifier: Make, make_train
             return Selection(chosen, weights=chosen.float())
 
         def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-            weights = self.of_batch("weights", batch)
+            weights = self.values_for("weights", batch)
             assert weights is not None
             self.seen.append((batch.index, weights))
             adjusted = super().adjust_losses(losses, logits, target, batch)

@@ -11,14 +11,13 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from noisylabels_pl import Crust, GCELoss, RobustLoss, indexed
-from noisylabels_pl.core import CriterionCallback
+from noisylabels_pl import Crust, GCELoss, RobustLoss
+from noisylabels_pl.core import CriterionCallback, Needs
 from noisylabels_pl.data import Batch
 from noisylabels_pl.functional import generalized_cross_entropy
-from tests.helpers import WithCriterion, foreign_loader
+from tests.core.combined import fit, same_weights
+from tests.helpers import WithCriterion
 
 Make = Callable[..., Any]
 
@@ -26,7 +25,7 @@ Make = Callable[..., Any]
 class Trim(CriterionCallback):
     """Leaves out the half of a batch with the largest losses, as the loss before it has them."""
 
-    role = "weights"
+    needs = Needs(role="weights")
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         return 2 * losses * (losses <= losses.median())
@@ -44,18 +43,6 @@ class Remember(CriterionCallback):
         old = self.averages.read(batch.index, probs)
         self.averages.write(batch.index, 0.7 * old + 0.3 * probs)
         return losses + (probs * self.averages.read(batch.index, probs)).sum(1)
-
-
-def fit(digits: Make, make_trainer: Make, *callbacks: L.Callback, module: Any = WithCriterion) -> Any:
-    torch.manual_seed(0)
-    fitted = module()
-    make_trainer(*callbacks, max_epochs=3).fit(fitted, indexed(foreign_loader(digits())))
-    return fitted
-
-
-def same_weights(modules: list[L.LightningModule]) -> bool:
-    states = [module.state_dict() for module in modules]
-    return all(torch.equal(value, other[name]) for other in states for name, value in states[0].items())
 
 
 def test_loss_weights_and_samples_in_any_order(digits: Make, make_trainer: Make) -> None:
@@ -77,9 +64,9 @@ def test_the_value_of_a_loss_inside_a_coreset(digits: Make, make_trainer: Make, 
             logits = self(batch.x)
             loss = self.criterion(logits, batch.y)
             if batch.partner is not None:
-                share = crust.of_batch("lam", batch).masked_fill(batch.partner.index == batch.index, 1)
+                share = crust.values_for("lam", batch).masked_fill(batch.partner.index == batch.index, 1)
                 own, other = (generalized_cross_entropy(logits, y, 0.7) for y in (batch.y, batch.partner.y))
-                weights = crust.of_batch("weights", batch)
+                weights = crust.values_for("weights", batch)
                 checked.append((loss, (weights * (share * own + (1 - share) * other)).mean()))
             return loss
 
@@ -162,64 +149,3 @@ def test_what_cannot_be_combined_is_refused(
 def test_two_of_a_kind_are_refused_by_lightning(make_trainer: Make) -> None:
     with pytest.raises(RuntimeError, match="more than one stateful callback of type `Crust`"):
         make_trainer(Crust(), Crust(fraction=0.3))
-
-
-def test_a_robust_loss_needs_no_positions(make_trainer: Make) -> None:
-    class Stream(IterableDataset[Any]):
-        def __iter__(self) -> Any:
-            return iter([(x[i], y[i]) for i in range(len(y))])
-
-    x, y = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 10
-    modules = []
-    for loader in (DataLoader(Stream(), batch_size=16), DataLoader(TensorDataset(x, y), batch_size=16)):
-        torch.manual_seed(0)
-        modules.append(WithCriterion())
-        make_trainer(RobustLoss(GCELoss()), max_epochs=2).fit(modules[-1], loader)
-    assert same_weights(modules)
-    for _, loss, cross_entropy in modules[0].losses:
-        assert loss < cross_entropy
-
-
-def test_a_robust_loss_equals_the_same_loss_as_criterion(digits: Make, make_trainer: Make) -> None:
-    class Own(WithCriterion):
-        def __init__(self) -> None:
-            super().__init__()
-            self.criterion = GCELoss(q=0.5)
-
-    modules = [
-        fit(digits, make_trainer, RobustLoss(GCELoss(q=0.5))),
-        fit(digits, make_trainer, module=Own),
-    ]
-    for name, value in modules[0].state_dict().items():
-        torch.testing.assert_close(value, modules[1].state_dict()[name])
-
-
-class Learned(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return self.scale * F.cross_entropy(logits, target, reduction="none")
-
-
-class Counts(nn.Module):
-    """A loss with a buffer that changes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.tensor(0))
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        self.calls += 1
-        return F.cross_entropy(logits, target, reduction="none")
-
-
-def test_state_of_a_loss(digits: Make, make_trainer: Make) -> None:
-    with pytest.raises(ValueError, match=r"Learned has trainable parameters.*self.criterion = loss"):
-        RobustLoss(Learned())
-    callback = RobustLoss(Counts())
-    fit(digits, make_trainer, callback)
-    other = RobustLoss(Counts())
-    other.load_state_dict(callback.state_dict())
-    assert other.loss.calls == callback.loss.calls > 0

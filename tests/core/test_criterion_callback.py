@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl import indexed
-from noisylabels_pl.core import CriterionCallback
+from noisylabels_pl.core import CriterionCallback, Needs
 from noisylabels_pl.data import Batch
 
 
@@ -48,7 +48,7 @@ class Foreign(L.LightningModule):
 class Scale(CriterionCallback):
     """Weights each sample by its position plus one."""
 
-    role = "weights"
+    needs = Needs(role="weights")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
