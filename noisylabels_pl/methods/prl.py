@@ -9,6 +9,7 @@ from torch import Tensor
 
 from noisylabels_pl.core import REGRESSION_LOSSES, FilterCallback, FilterOptions, FilterTwin
 from noisylabels_pl.functional import loss_layer_gradient_norm
+from noisylabels_pl.functional.output_gradients import OutputLoss
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -131,5 +132,5 @@ class CoPRL(FilterTwin):
     """
 
     def scores(self, output: Tensor, target: Tensor) -> Tensor:
-        loss = "ce" if self.task.metric == "acc" else "mse"
+        loss: OutputLoss = "ce" if self.task.metric == "acc" else "mse"
         return loss_layer_gradient_norm(output, target, loss)
