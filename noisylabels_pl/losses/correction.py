@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,8 @@ from noisylabels_pl.functional import (
     linear_correction,
     observed_log_probs,
 )
-from noisylabels_pl.functional.losses.correction import ClassLosses
+from noisylabels_pl.functional.losses.correction import BaseLoss, ClassLosses
 from noisylabels_pl.losses.robust import Reduction, reduce
-
-BaseLoss = Literal["ce", "square"]
 
 _log = logging.getLogger(__name__)
 

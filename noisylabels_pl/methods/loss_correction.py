@@ -16,8 +16,8 @@ from noisylabels_pl.core import Artifacts, Stage, StagedMethod, score, training_
 from noisylabels_pl.data import indexed
 from noisylabels_pl.data.files import read_transition_matrix
 from noisylabels_pl.functional import check_choice, check_range, estimate_transition_matrix
+from noisylabels_pl.functional.losses.correction import BaseLoss
 from noisylabels_pl.losses import BackwardCorrectionLoss, ForwardCorrectionLoss
-from noisylabels_pl.losses.correction import BaseLoss
 
 TransitionSource = Literal["estimated", "known", "file", "trusted"]
 
