@@ -241,11 +241,11 @@ def test_noise_of_another_dataset(cli: Cli) -> None:
         ((), "val/acc"),
         (("data=diabetes",), "val/r2"),
         (("data=synthetic_regression",), "val/r2"),
-        (("experiment=loss_correction/mnist_asym60",), "val/loss"),
+        (("experiment=loss_correction/mnist_asym",), "val/loss"),
         (("experiment=elr/cifar10_sym",), "val/acc"),
         (("data=diabetes", "monitor=val/loss"), "val/loss"),
         (("monitor=val/loss", "data=diabetes"), "val/loss"),
-        (("experiment=loss_correction/mnist_asym60", "monitor=val/acc"), "val/acc"),
+        (("experiment=loss_correction/mnist_asym", "monitor=val/acc"), "val/acc"),
     ],
 )
 def test_what_chooses_the_best_epoch(overrides: tuple[str, ...], monitor: str) -> None:
