@@ -32,7 +32,7 @@ class MinSGD(FilterCallback):
     """
 
     def __init__(self, *, criterion: str | None = None, **options: Unpack[FilterOptions]) -> None:
-        super().__init__(1.0, convert_batchnorm=False, criterion=criterion, **options)
+        super().__init__(1.0, criterion=criterion, **options)
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return losses.detach()

@@ -46,9 +46,6 @@ class PRLLossLayer(FilterCallback):
 
     needs = replace(FilterCallback.needs, kinds=("classes", "binary", "regression"))
 
-    def __init__(self, forget_rate: float, *, criterion: str | None = None, **options: Unpack[FilterOptions]) -> None:
-        super().__init__(forget_rate, convert_batchnorm=False, criterion=criterion, **options)
-
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return loss_layer_gradient_norm(output.detach(), target, "mse" if self.call.kind == "regression" else "ce")
 
@@ -93,7 +90,8 @@ class PRLGradient(FilterCallback):
     ) -> None:
         if options.get("second_forward") == "auto":
             options["second_forward"] = False
-        super().__init__(forget_rate, convert_batchnorm=convert_batchnorm, criterion=criterion, **options)
+        super().__init__(forget_rate, criterion=criterion, **options)
+        self.convert_batchnorm = convert_batchnorm
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return self.gradient_norms(losses)

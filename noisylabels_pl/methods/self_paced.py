@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noisylabels_pl.core import FilterCallback, FilterOptions
+from noisylabels_pl.core import FilterCallback
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    pass
 
 
 class SPL(FilterCallback):
@@ -33,9 +33,6 @@ class SPL(FilterCallback):
         >>> from noisylabels_pl import SPL
         >>> trainer = L.Trainer(max_epochs=60, callbacks=[SPL(0.2)], logger=False, enable_checkpointing=False)
     """
-
-    def __init__(self, forget_rate: float, *, criterion: str | None = None, **options: Unpack[FilterOptions]) -> None:
-        super().__init__(forget_rate, convert_batchnorm=False, criterion=criterion, **options)
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return losses.detach()

@@ -190,7 +190,7 @@ def test_what_the_foreign_step_sees_and_returns(digits: Make, make_trainer: Make
     module, callback = WithCriterion(), Crust(warmup_epochs=1, weights="cluster")
     loader = foreign_loader(datamodule)
     x, y = loader.dataset.tensors
-    make_trainer(callback, max_epochs=2).fit(module, indexed(loader))
+    make_trainer(callback, max_epochs=2).fit(module, indexed(loader, as_batches=True))
     mixed = [entry for entry in module.losses if entry[0].partner is not None]
     assert 0 < len(mixed) < len(module.losses)
     selection = callback.selection
@@ -224,17 +224,22 @@ def test_the_loss_is_the_weighted_loss_of_the_mixed_labels(digits: Make, make_tr
 
     checked: list[tuple[Tensor, Tensor]] = []
     callback = Crust(warmup_epochs=0, selector="facility_location", weights="cluster")
-    make_trainer(callback, max_epochs=2).fit(Soft(), indexed(foreign_loader(digits())))
+    make_trainer(callback, max_epochs=2).fit(Soft(), indexed(foreign_loader(digits()), as_batches=True))
     assert len(checked) > 4
     for loss, expected in checked:
         torch.testing.assert_close(loss, expected)
 
 
-def test_a_module_with_a_functional_loss(digits: Make, make_trainer: Make) -> None:
-    loader = indexed(foreign_loader(digits()))
-    make_trainer(Crust(warmup_epochs=1, partner="none"), max_epochs=2).fit(Tutorial(), loader)
-    with pytest.raises(TypeError, match=r"partner='none'"):
-        make_trainer(Crust(warmup_epochs=1), max_epochs=2).fit(Tutorial(), loader)
+def test_a_module_with_a_functional_loss_trains_as_one_with_a_criterion(digits: Make, make_trainer: Make) -> None:
+    states = []
+    for module in (Tutorial, WithCriterion):
+        torch.manual_seed(0)
+        fitted = module()
+        callback = Crust(warmup_epochs=1, weights="cluster", selector="facility_location")
+        make_trainer(callback, max_epochs=3).fit(fitted, indexed(foreign_loader(digits())))
+        states.append(fitted.net.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
 
 
 @pytest.mark.parametrize(
@@ -276,16 +281,23 @@ def test_a_diverged_network_is_named(digits: Make, classifier: Make, make_traine
         make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(module, datamodule=digits())
 
 
-@pytest.mark.parametrize(("inputs", "message"), [("uint8", "got torch.uint8"), ("several", "got list")])
-def test_inputs_that_cannot_be_mixed(make_trainer: Make, inputs: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("inputs", "as_batches", "message"),
+    [
+        ("uint8", True, "must be one float tensor, got torch.uint8; or use partner='none'"),
+        ("several", True, "must be one float tensor, got list; or use partner='none'"),
+        ("uint8", False, r"a batch \(list\) has no floating-point tensor with one row a sample; use partner='none'"),
+    ],
+)
+def test_inputs_that_cannot_be_mixed(make_trainer: Make, inputs: str, as_batches: bool, message: str) -> None:
     class Converts(WithCriterion):
         def forward(self, x: Any) -> Tensor:
             return self.net((x[0] if isinstance(x, list) else x).float())
 
     x, y = torch.zeros(40, 1, 8, 8, dtype=torch.uint8), torch.arange(40) % 10
     samples = [(x[i] if inputs == "uint8" else (x[i].float(), x[i].float()), y[i]) for i in range(40)]
-    loader = indexed(DataLoader(samples, batch_size=8, shuffle=True))
-    with pytest.raises(TypeError, match=rf"must be one float tensor, {message}; or use partner='none'"):
+    loader = indexed(DataLoader(samples, batch_size=8, shuffle=True), as_batches=as_batches)
+    with pytest.raises(TypeError, match=message):
         make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(Converts(), loader)
 
 

@@ -69,7 +69,7 @@ def test_the_callback_is_the_released_loss(digits: Make, make_trainer: Make) -> 
     module, lam, beta = WithCriterion(), 3.0, 0.7
     module.net[-1].weight.data *= 20  # sure from the start, so that both ends of the clamp matter
     restated = deepcopy(module)
-    make_trainer(ELR(lam=lam, beta=beta), max_epochs=3).fit(module, indexed(foreign_loader(digits())))
+    make_trainer(ELR(lam=lam, beta=beta), max_epochs=3).fit(module, indexed(foreign_loader(digits()), as_batches=True))
     optimizer, targets = restated.configure_optimizers(), torch.zeros(300, 10)
     got, expected, clamped = [], [], torch.zeros(2)
     for recorded, loss, _ in module.losses:
