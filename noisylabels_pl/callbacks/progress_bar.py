@@ -9,10 +9,21 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's Rich progress bar, with a line for passes over the training set outside training."""
+    """Lightning's Rich progress bar, with a bar for passes over the training set outside training.
+
+    Example:
+        >>> from lightning import Trainer
+        >>> trainer = Trainer(callbacks=[ProgressBar()], logger=False, enable_checkpointing=False)
+    """
 
     def track(self, batches: Iterable[Any], description: str, num_batches: int) -> Iterator[Any]:
-        """Yield the batches, and show the progress through them as ``description``."""
+        """Return the batches, and show a bar while they are used.
+
+        Args:
+            batches: to iterate over.
+            description: the text in front of the bar.
+            num_batches: their number.
+        """
         progress = self.progress if self.is_enabled else None
         if progress is None:
             yield from batches

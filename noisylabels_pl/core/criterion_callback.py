@@ -294,7 +294,7 @@ class CriterionCallback(L.Callback, ABC):
 
     def _find_criteria(self, module: L.LightningModule) -> dict[str, nn.Module]:
         if self.criterion is not None:
-            named = dict(module.named_modules()).get(self.criterion)
+            named: nn.Module | None = dict(module.named_modules()).get(self.criterion)
             if named is not None:
                 return {self.criterion: named}
             raise TypeError(

@@ -29,7 +29,6 @@ class FilterCallback(GradientCallback):
 
     Args:
         forget_rate: see :class:`~noisylabels_pl.core.BatchFilter`.
-        convert_batchnorm: see :class:`~noisylabels_pl.core.GradientCallback`.
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
         **options: see :class:`~noisylabels_pl.core.BatchFilter`.
     """
@@ -40,11 +39,10 @@ class FilterCallback(GradientCallback):
         self,
         forget_rate: float,
         *,
-        convert_batchnorm: bool = False,
         criterion: str | None = None,
         **options: Unpack[FilterOptions],
     ) -> None:
-        super().__init__(convert_batchnorm=convert_batchnorm, criterion=criterion)
+        super().__init__(criterion=criterion)
         self.filter = BatchFilter(forget_rate, **options)
         self.needs = replace(
             self.needs,

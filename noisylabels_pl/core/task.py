@@ -124,8 +124,8 @@ def check_task(method: str, tasks: Sequence[str], task: str) -> None:
         >>> check_task("ELR", ("classification",), "regression")
         Traceback (most recent call last):
         ...
-        ValueError: ELR is for classification, but the data is for regression; choose another method
+        ValueError: ELR is for classification, but the data is for regression
     """
     check_choice("task", task, TaskName)
     if task not in tasks:
-        raise ValueError(f"{method} is for {' and '.join(tasks)}, but the data is for {task}; choose another method")
+        raise ValueError(f"{method} is for {' and '.join(tasks)}, but the data is for {task}")

@@ -219,8 +219,8 @@ def _as_batch(read: _Read) -> Batch:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         size = f" of {len(pair)}" if isinstance(pair, (tuple, list)) else ""
         raise TypeError(
-            f"as_batches=True needs batches of (x, y), the dataset and its collate_fn return a {type(pair).__name__}{size}"
-            "; return (x, y) and put several inputs into one tuple x"
+            f"as_batches=True needs batches of (x, y), but collate_fn returns a {type(pair).__name__}{size}; "
+            "return (x, y) and put several inputs into one tuple x"
         )
     positions = read.positions
     batch = Batch(pair[0], pair[1], positions.index)

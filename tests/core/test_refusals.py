@@ -335,7 +335,7 @@ def test_a_batch_size_that_does_not_divide() -> None:
     datamodule = Digits(batch_size=32)
     datamodule.setup()
     datamodule.trainer = Three()
-    with pytest.raises(ValueError, match=r"data.batch_size=32 .* does not divide by 3 devices; take 30"):
+    with pytest.raises(ValueError, match=r"batch_size=32 .* does not divide by 3 devices; take 30"):
         datamodule.train_dataloader()
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from noisylabels_pl import ELR
+from noisylabels_pl import ELR, indexed
 from noisylabels_pl.callbacks import History, LabelQuality
+from tests.helpers import WithCriterion, foreign_loader
 
 Make = Callable[..., Any]
 
@@ -59,3 +62,32 @@ def test_without_a_penalty_it_is_cross_entropy(digits: Make, classifier: Make, m
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ELR(**options)
+
+
+def test_the_callback_is_the_released_loss(digits: Make, make_trainer: Make) -> None:
+    torch.manual_seed(0)
+    module, lam, beta = WithCriterion(), 3.0, 0.7
+    module.net[-1].weight.data *= 20  # sure from the start, so that both ends of the clamp matter
+    restated = deepcopy(module)
+    make_trainer(ELR(lam=lam, beta=beta), max_epochs=3).fit(module, indexed(foreign_loader(digits()), as_batches=True))
+    optimizer, targets = restated.configure_optimizers(), torch.zeros(300, 10)
+    got, expected, clamped = [], [], torch.zeros(2)
+    for recorded, loss, _ in module.losses:
+        (x, y), rows = recorded, recorded.index
+        logits = restated(x)
+        p = logits.softmax(1)
+        clamped += torch.stack([(p < 1e-4).sum(), (p > 1 - 1e-4).sum()])
+        p = p.clamp(1e-4, 1 - 1e-4)
+        seen = p.detach()
+        targets[rows] = beta * targets[rows] + (1 - beta) * seen / seen.sum(1, keepdim=True)
+        reg = (1 - (p * targets[rows]).sum(1)).log().mean()
+        total = F.cross_entropy(logits, y) + lam * reg
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        got.append(loss)
+        expected.append(total.detach())
+    visits = torch.cat([recorded.index for recorded, _, _ in module.losses]).bincount()
+    assert (visits == 3).all()
+    assert (clamped > 5).all()
+    torch.testing.assert_close(torch.stack(got), torch.stack(expected), rtol=1e-6, atol=1e-6)
