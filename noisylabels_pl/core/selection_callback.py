@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -212,7 +211,9 @@ class SelectionCallback(CriterionCallback):
         """Hand the selection to the loaders that ``train_dataloader()`` will make anew in this fit."""
         datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
         source = module if datamodule is None else datamodule
-        if "train_dataloader" in vars(source) or not is_overridden("train_dataloader", source):
+        # Lightning's own method only raises. Its is_overridden() does not take modules of pytorch_lightning.
+        is_own = not type(source).train_dataloader.__module__.endswith("core.hooks")
+        if "train_dataloader" in vars(source) or not is_own:
             return
         make_loader = source.train_dataloader
 

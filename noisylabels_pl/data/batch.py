@@ -120,7 +120,6 @@ def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> int:
         >>> batch["label"]
         tensor([4, 6])
     """
-
     cut: list[Tensor] = []
 
     def cut_rows(values: Tensor) -> Tensor:
@@ -162,8 +161,8 @@ def mixable_tensors(batch: Any) -> list[Tensor]:
 def mix_samples(batch: Any, partners: Any, lam: Tensor) -> None:
     """Mix the inputs of a batch with those of another one, whatever their structure.
 
-    Inputs are the floating-point tensors with several numbers in each row, but for one-hot labels. They keep their identity and get other
-    values, because the training step holds the batch already.
+    Inputs are the floating-point tensors with several numbers in each row, but for one-hot labels. They keep their
+    identity and get other values, because the training step holds the batch already.
 
     Args:
         batch: any collection of tensors.
