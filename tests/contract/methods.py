@@ -14,9 +14,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from noisylabels_pl import PRL
 from noisylabels_pl.cli.train import Experiment, train
-from noisylabels_pl.core import CriterionCallback, GradientCallback, RobustLoss, SelectionCallback, StagedMethod
+from noisylabels_pl.core import (
+    CriterionCallback,
+    FilterCallback,
+    GradientCallback,
+    RobustLoss,
+    SelectionCallback,
+    StagedMethod,
+)
 from tests.helpers import Recorder, composed, options
 
 # 192 training samples are 6 batches; CRUST selects from epoch 5 and mixes in one variant from epoch 6 on.
@@ -61,7 +67,7 @@ def depends_on_batch(name: str) -> bool:
 def cuts_batches(name: str) -> bool:
     """Whether the training step sees some samples of a batch only."""
     method = make(name)
-    return isinstance(method, PRL) and method.filter.uses_second_forward(EPOCHS, SAMPLES)
+    return isinstance(method, FilterCallback) and method.filter.uses_second_forward(EPOCHS, SAMPLES)
 
 
 def mechanism(method: Any) -> str:
@@ -106,6 +112,10 @@ def as_callbacks(name: str) -> list[L.Callback]:
     return [method]
 
 
+# The keys of `state`.
+STATE = ("weights", "optimizers", "schedulers", "callbacks", "tables", "steps")
+
+
 def state(experiment: Experiment) -> dict[str, Any]:
     """All that a run leaves behind, but for times and for where files lie."""
     trainer = experiment.trainer
@@ -128,8 +138,13 @@ def record(method: str, folder: Path, *overrides: str) -> dict[str, Any]:
     """A small run: what it leaves behind, what it visited, and how it went."""
     recorder = Recorder()
     experiment = run(method, folder, *overrides, callbacks=[recorder])
-    history = experiment.history.columns()
-    return state(experiment) | vars(recorder) | {"history": history, "rank": experiment.trainer.global_rank}
+    return {
+        **state(experiment),
+        **vars(recorder),
+        "history": experiment.history.columns(),
+        "clean_targets": experiment.datamodule.clean_targets,
+        "rank": experiment.trainer.global_rank,
+    }
 
 
 def without_times(value: Any) -> Any:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -23,7 +20,8 @@ from noisylabels_pl import PRL, CoPRL, Crust, GCELoss, RobustLoss, indexed, per_
 from noisylabels_pl.callbacks import LabelQuality
 from noisylabels_pl.functional import keep_mask, loss_layer_gradient_norm
 from tests.contract.methods import assert_same, record
-from tests.helpers import ROOT, Tutorial, WithCriterion, foreign_loader
+from tests.helpers import Tutorial, WithCriterion, foreign_loader
+from tests.processes import run_on_two_ranks
 
 Make = Callable[..., Any]
 RATE, LR = 0.4, 0.1
@@ -423,11 +421,7 @@ def test_two_networks_refuse_what_one_does() -> None:
 def test_the_global_scope_equals_one_process(method: str, tmp_path: Path) -> None:
     """So do the lengths of gradients under DDP, then."""
     overrides = ("method.scope=global", "data.batch_size=32", "trainer.max_epochs=3")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    worker = [sys.executable, str(ROOT / "tests" / "contract" / "worker.py"), method, str(tmp_path)]
-    done = subprocess.run([*worker, "trainer=ddp_cpu", *overrides], env=environment, cwd=tmp_path, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    two = torch.load(tmp_path / "rank0.pt", weights_only=False)
+    two, _ = run_on_two_ranks(record, method, tmp_path / "two", "trainer=ddp_cpu", *overrides, folder=tmp_path)
     one = record(method, tmp_path / "one", *overrides)
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-3, atol=1e-5)
     for name in ("selection/precision", "selection/recall"):
