@@ -1,4 +1,4 @@
-"""``python -m noisylabels_pl``."""
+"""Run the command line: ``python -m noisylabels_pl``."""
 
 from noisylabels_pl.cli.main import main
 

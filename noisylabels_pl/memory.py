@@ -1,4 +1,4 @@
-"""How much memory is free."""
+"""The free memory of a device."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a device, at least; ``None`` if nobody says.
+    """Return how many bytes are free on a device, at least.
 
-    On the CPU file caches, which the system would give up, count as free, and the limit of a container holds.
+    On the CPU, file caches count as free, because the system gives them up when memory is needed; the limit of a
+    container holds.
+
+    Args:
+        device: any device.
+
+    Returns:
+        The number of bytes, or ``None`` where the system does not tell.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.memory import free_memory
+        >>> free_memory(torch.device("meta")) is None
+        True
     """
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
@@ -22,16 +35,26 @@ def free_memory(device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     try:
-        free = 1024 * _listed(Path("/proc/meminfo"), "MemAvailable:")
+        free_in_system = 1024 * _read_number(Path("/proc/meminfo"), "MemAvailable:")
     except (OSError, KeyError):  # not Linux
         return None
     try:
-        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        return min(free, limit - used + _listed(_CGROUP / "memory.stat", "inactive_file"))
-    except (ValueError, OSError, KeyError):  # "max", or no container
-        return free
+        return min(free_in_system, _free_in_container())
+    except (ValueError, OSError, KeyError):  # the limit is "max", or there is no container
+        return free_in_system
 
 
-def _listed(path: Path, name: str) -> int:
-    """The number behind a name in a file of names and numbers."""
-    return int({line.split()[0]: line.split()[1] for line in path.read_text().splitlines()}[name])
+def _free_in_container() -> int:
+    """Return how many bytes are left to this process's control group, file caches included."""
+    limit = int((_CGROUP / "memory.max").read_text())
+    used = int((_CGROUP / "memory.current").read_text())
+    return limit - used + _read_number(_CGROUP / "memory.stat", "inactive_file")
+
+
+def _read_number(path: Path, name: str) -> int:
+    """Return the number behind a name in a file that has a name and a number on each line."""
+    for line in path.read_text().splitlines():
+        fields = line.split()
+        if fields[0] == name:
+            return int(fields[1])
+    raise KeyError(name)

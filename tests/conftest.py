@@ -7,6 +7,8 @@ import os
 # Before torch is imported. Several pytest processes run side by side, and each has its processes; more threads than
 # cores would only wait for each other. The networks of the tests are too small to gain from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a pytest that a test starts gets no processes of its own
+    os.environ["PYTEST_XDIST_AUTO_NUM_WORKERS"] = "0"
 
 from collections.abc import Callable
 from functools import partial
@@ -23,12 +25,6 @@ if TYPE_CHECKING:
 
 # torch, Lightning and the package are imported inside of the fixtures: the process that only hands out tests to others
 # needs none of them.
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """No further processes for a pytest that a test has started."""
-    return 0 if "PYTEST_XDIST_WORKER" in os.environ else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,9 +35,13 @@ def test_the_five_files_make_a_method(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
         return done.stdout
 
-    run("ruff", "check", *(path for path, _ in files if path.endswith(".py")))
-    run("ruff", "format", "--check", *(path for path, _ in files if path.endswith(".py")))
-    asked = ("tests/contract", "tests/methods/test_discount.py", "tests/cli/test_conf.py", "tests/test_architecture.py")
-    printed = run("pytest", "-q", "-m", "", "-k", "discount", "-rN", *asked)
+    python_files = [path for path, _ in files if path.endswith(".py")]
+    run("ruff", "check", *python_files)
+    run("ruff", "format", "--check", *python_files)
+    modules = [path for path in python_files if path.startswith("noisylabels_pl/")]
+    printed = run("pytest", "-q", "--doctest-modules", *modules)
+    assert "2 passed" in printed
+    tests = ("tests/contract", "tests/methods/test_discount.py", "tests/cli/test_conf.py", "tests/test_architecture.py")
+    printed = run("pytest", "-q", "-m", "", "-k", "discount", "-rN", *tests)
     assert int(re.search(r"(\d+) passed", printed)[1]) >= 25
     assert not re.search(r"\d+ (skipped|failed)", printed)

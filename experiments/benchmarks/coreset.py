@@ -19,103 +19,122 @@ import torch
 from timing import arguments, device, interleaved, machine, peak, report, synchronize
 from torch import Tensor
 
-from noisylabels_pl.functional import Coreset, centrality, distributed_greedy, facility_location, stochastic_greedy
-from noisylabels_pl.functional import logit_gradient as gradient
+from noisylabels_pl.functional import (
+    Coreset,
+    centrality,
+    distributed_greedy,
+    facility_location,
+    logit_gradient,
+    stochastic_greedy,
+)
 from noisylabels_pl.functional.coreset import greedy_torch
 
 
-def points(n: int, d: int) -> Tensor:
-    """Like the gradients of samples at the logits of ``d`` classes."""
+def gradient_points(n: int, d: int) -> Tensor:
+    """Points like the gradients of samples at the logits of ``d`` classes."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(n, d, generator=generator)
-    return gradient(logits, torch.randint(d, (n,), generator=generator)).to(device())
+    labels = torch.randint(d, (n,), generator=generator)
+    return logit_gradient(logits, labels).to(device())
 
 
-def apricot(x: Tensor, k: int) -> Callable[[], Any] | None:
+def apricot(points: Tensor, k: int) -> Callable[[], Any] | None:
+    """Return apricot's lazy greedy on a matrix of similarities, or ``None`` if it is not installed."""
     try:
         from apricot import FacilityLocationSelection
     except ImportError:
         return None
-    distances = torch.cdist(x.double(), x.double()).cpu()
+    distances = torch.cdist(points.double(), points.double()).cpu()
     similarities = (distances.max() - distances).numpy()
     return lambda: FacilityLocationSelection(k, metric="precomputed", optimizer="lazy").fit(similarities)
 
 
 def side_by_side(n: int, d: int, rounds: int) -> None:
-    x, k = points(n, d), n // 2
+    """Both selectors of both engines against all distances by torch.cdist."""
+    points = gradient_points(n, d)
+    k = n // 2
     alternatives: dict[str, Callable[[], Any]] = {
-        "torch.cdist": lambda: torch.cdist(x, x),
-        "torch.cdist, direct": lambda: torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist"),
-        "facility_location": lambda: facility_location(x, k),
-        "facility_location, torch": lambda: greedy_torch.greedy(x, k),
-        "centrality": lambda: centrality(x, k),
-        "centrality, torch": lambda: greedy_torch.central(x, k),
+        "torch.cdist": lambda: torch.cdist(points, points),
+        "torch.cdist, direct": lambda: torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist"),
+        "facility_location": lambda: facility_location(points, k),
+        "facility_location, torch": lambda: greedy_torch.greedy(points, k),
+        "centrality": lambda: centrality(points, k),
+        "centrality, torch": lambda: greedy_torch.central(points, k),
     }
-    rival = apricot(x, k)
+    rival = apricot(points, k)
     if rival is not None:
         alternatives["apricot, lazy"] = rival
     report(f"{n} points, {d} dimensions, half of them chosen", interleaved(alternatives, rounds), "torch.cdist")
 
 
 def large(n: int, d: int) -> None:
-    """One class of many points: seconds, and memory above what was there before."""
-    facility_location(points(200, d), 100)  # compiled, or loaded
-    x, before = points(n, d), peak()
+    """One class of many points: seconds, and memory above the process's own."""
+    facility_location(gradient_points(200, d), 100)  # compiles the kernels, or loads them
+    points = gradient_points(n, d)
+    k = n // 2
+    peak_before = peak()
     alternatives: dict[str, Callable[[], float]] = {
-        "centrality": lambda: centrality(x, n // 2).cost,
-        "facility_location": lambda: facility_location(x, n // 2).cost,
-        "facility_location, torch": lambda: float(greedy_torch.greedy(x, n // 2)[2].sum()),
+        "centrality": lambda: centrality(points, k).cost,
+        "facility_location": lambda: facility_location(points, k).cost,
+        "facility_location, torch": lambda: torch_cost(points, k),
     }
-    for name, cost in alternatives.items():
+    for name, compute_cost in alternatives.items():
         synchronize()
         start = time.perf_counter()
-        found = cost()
+        cost = compute_cost()
         seconds = time.perf_counter() - start
-        print(f"- {name}, n = {n}: {seconds:.1f} s, {peak() - before:.2f} GiB above, cost {found:.1f}", flush=True)
-    if find_spec("numba") and x.device.type == "cpu":
+        print(f"- {name}, n = {n}: {seconds:.1f} s, {peak() - peak_before:.2f} GiB above, cost {cost:.1f}", flush=True)
+    if find_spec("numba") and points.device.type == "cpu":
         from noisylabels_pl.functional.coreset import greedy_numba
 
-        passes = {"pass": lambda: greedy_numba._prepare(x), "whole": lambda: centrality(x, n // 2)}
-        times = {name: statistics.median(values) for name, values in interleaved(passes, 3).items()}
-        print(f"- centrality takes {times['whole'] / times['pass']:.2f} times its pass over all distances")
+        passes = {"pass": lambda: greedy_numba._prepare(points), "whole": lambda: centrality(points, k)}
+        medians = {name: statistics.median(times) for name, times in interleaved(passes, 3).items()}
+        print(f"- centrality takes {medians['whole'] / medians['pass']:.2f} times its pass over all distances")
     print(f"\n{machine()}\n")
 
 
-def cost_of(select: Callable[..., Coreset], *args: Any, **options: Any) -> float:
+def selector_cost(select: Callable[..., Coreset], *args: Any, **options: Any) -> float:
     return select(*args, **options).cost
 
 
+def torch_cost(points: Tensor, k: int) -> float:
+    """The cost of exact greedy in torch."""
+    return float(greedy_torch.greedy(points, k).distances.sum())
+
+
 def approximate(n: int, d: int) -> None:
-    """Greedy from samples and by parts: seconds, and the cost against exact greedy's."""
-    x, generator = points(n, d), torch.Generator()
+    """Greedy from samples and by parts: seconds, and the cost against that of exact greedy."""
+    points = gradient_points(n, d)
+    generator = torch.Generator()
     for k in (n // 2, n // 10):
         parts = max(4, n // 5000)
         alternatives: dict[str, Callable[[], float]] = {
-            "exact": partial(cost_of, facility_location, x, k),
-            "exact, torch": lambda k=k: float(greedy_torch.greedy(x, k)[2].sum()),  # type: ignore[misc]
-            "stochastic": partial(cost_of, stochastic_greedy, x, k, generator=generator.manual_seed(0)),
-            "distributed": partial(cost_of, distributed_greedy, x, k, parts=parts, generator=generator),
+            "exact": partial(selector_cost, facility_location, points, k),
+            "exact, torch": partial(torch_cost, points, k),
+            "stochastic": partial(selector_cost, stochastic_greedy, points, k, generator=generator.manual_seed(0)),
+            "distributed": partial(selector_cost, distributed_greedy, points, k, parts=parts, generator=generator),
         }
         print(f"### {k} of {n} points, {d} dimensions\n\n| | time (s) | cost against exact |\n| --- | --- | --- |")
-        exact = alternatives["exact"]()  # and compiled
-        for name, select in alternatives.items():
+        exact_cost = alternatives["exact"]()  # compiles the kernels, too
+        for name, compute_cost in alternatives.items():
             start = time.perf_counter()
-            cost = select()
-            print(f"| {name} | {time.perf_counter() - start:.3f} | {cost / exact:.4f} |", flush=True)
+            cost = compute_cost()
+            print(f"| {name} | {time.perf_counter() - start:.3f} | {cost / exact_cost:.4f} |", flush=True)
         print(f"\n{machine()}\n")
 
 
 def growth(largest: int, d: int) -> None:
     """The exponent with which exact facility location grows from 1,000 points on, half of them chosen."""
-    sizes = [1000 * 2**i for i in range(int(math.log2(largest / 1000)) + 1)]
-    seconds = []
+    sizes = [1000 * 2**doubling for doubling in range(int(math.log2(largest / 1000)) + 1)]
+    medians = []
     for n in sizes:
-        x = points(n, d)
-        times = interleaved({"": lambda x=x, n=n: facility_location(x, n // 2)}, 3, seconds=20)  # type: ignore[misc]
-        seconds.append(statistics.median(times[""]))
-    logs = [math.log(n) for n in sizes], [math.log(s) for s in seconds]
-    exponent = statistics.linear_regression(*logs).slope
-    listed = ", ".join(f"{n}: {s:.3f} s" for n, s in zip(sizes, seconds, strict=True))
+        select = partial(facility_location, gradient_points(n, d), n // 2)
+        times = interleaved({"": select}, 3, seconds=20)
+        medians.append(statistics.median(times[""]))
+    log_sizes = [math.log(n) for n in sizes]
+    log_medians = [math.log(median) for median in medians]
+    exponent = statistics.linear_regression(log_sizes, log_medians).slope
+    listed = ", ".join(f"{n}: {median:.3f} s" for n, median in zip(sizes, medians, strict=True))
     print(f"- growth: exponent {exponent:.2f} ({listed})\n\n{machine()}\n")
 
 

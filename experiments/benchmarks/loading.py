@@ -2,7 +2,7 @@
 
 usage: python experiments/benchmarks/loading.py [--n 20000] [--batch 128] [--rounds 7] [--net resnet32_cifar]
 An epoch is timed until its batches are on the device, cropped, flipped and normalized; no network. The second table
-has one training step, and how much of it goes to cropping, flipping and normalizing.
+has one training step, and the time in it that cropping, flipping and normalizing take.
 """
 
 from __future__ import annotations
@@ -23,26 +23,35 @@ from torchvision import transforms
 from noisylabels_pl import nets
 from noisylabels_pl.data import Arrays, NoisyDataModule
 
-MEAN, STD = torch.tensor([0.49, 0.48, 0.45]), torch.tensor([0.20, 0.20, 0.20])
+MEAN = torch.tensor([0.49, 0.48, 0.45])
+STD = torch.tensor([0.20, 0.20, 0.20])
 
 
-class Images(NoisyDataModule):
-    """Noise of CIFAR-10's shape."""
+class RandomImages(NoisyDataModule):
+    """Random bytes in the shape of CIFAR-10."""
 
-    def __init__(self, n: int, **common: Any) -> None:
+    def __init__(self, num_images: int, **common: Any) -> None:
         super().__init__(val_fraction=0.0, crop_padding=4, flip=True, **common)
-        self.n = n
+        self.num_images = num_images
 
     def load(self) -> Arrays:
         generator = torch.Generator().manual_seed(0)
-        x = torch.randint(256, (self.n, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        y = torch.arange(self.n) % 10
-        moments = (255 * MEAN).view(3, 1, 1), (255 * STD).view(3, 1, 1)
-        return Arrays(x, y, x[:10], y[:10], tuple("abcdefghij"), *moments, "random numbers")
+        x = torch.randint(256, (self.num_images, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        y = torch.arange(self.num_images) % 10
+        return Arrays(
+            x_train=x,
+            y_train=y,
+            x_test=x[:10],
+            y_test=y[:10],
+            class_names=tuple("abcdefghij"),
+            mean=(255 * MEAN).view(3, 1, 1),
+            std=(255 * STD).view(3, 1, 1),
+            origin="random numbers",
+        )
 
 
 class OneByOne(Dataset[Any]):
-    """As torchvision's datasets do it, with the usual transforms of CIFAR-10."""
+    """One image at a time, as torchvision's datasets do it, with the usual transforms of CIFAR-10."""
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x = x.permute(0, 2, 3, 1).numpy()
@@ -63,20 +72,22 @@ class OneByOne(Dataset[Any]):
         return self.transform(Image.fromarray(self.x[index])), self.y[index]
 
 
-def set_up(n: int, batch: int, resident: bool) -> Images:
-    """As within a fit of a network in training mode."""
-    data = Images(n, batch_size=batch, resident=resident)
+def in_training(num_images: int, batch_size: int, resident: bool) -> RandomImages:
+    """The data module as it is within a fit of a network in training mode."""
+    data = RandomImages(num_images, batch_size=batch_size, resident=resident)
     data.setup()
-    module = SimpleNamespace(training=True, dtype=torch.float32)
-    strategy = SimpleNamespace(root_device=device())
-    running: dict[str, Any] = {"training": True, "current_epoch": 0, "world_size": 1}
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        lightning_module=module, strategy=strategy, state=SimpleNamespace(stage="train"), **running
+        lightning_module=SimpleNamespace(training=True, dtype=torch.float32),
+        strategy=SimpleNamespace(root_device=device()),
+        state=SimpleNamespace(stage="train"),
+        training=True,
+        current_epoch=0,
+        world_size=1,
     )
     return data
 
 
-def epoch_of(data: Images) -> Callable[[], None]:
+def epoch_of(data: RandomImages) -> Callable[[], None]:
     def run() -> None:
         for batch in data.train_dataloader():
             data.on_after_batch_transfer(batch.to(device()), 0)
@@ -84,39 +95,48 @@ def epoch_of(data: Images) -> Callable[[], None]:
     return run
 
 
-def loaders(n: int, batch: int, rounds: int) -> None:
-    held, behind = set_up(n, batch, True), set_up(n, batch, False)
-    plain = OneByOne(held.arrays.x_train, held.arrays.y_train)
+def compare_loaders(num_images: int, batch_size: int, rounds: int) -> None:
+    on_device = in_training(num_images, batch_size, resident=True)
+    behind_loader = in_training(num_images, batch_size, resident=False)
+    plain = OneByOne(on_device.arrays.x_train, on_device.arrays.y_train)
 
     def one_by_one(workers: int) -> Callable[[], None]:
-        options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
-        loader = DataLoader(plain, batch, shuffle=True, pin_memory=device().type == "cuda", **options)
+        loader = DataLoader(
+            plain,
+            batch_size,
+            shuffle=True,
+            pin_memory=device().type == "cuda",
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
 
         def run() -> None:
             for x, y in loader:
-                x.to(device(), non_blocking=True), y.to(device(), non_blocking=True)
+                x.to(device(), non_blocking=True)
+                y.to(device(), non_blocking=True)
 
         return run
 
     times = interleaved(
         {
-            "on the device": epoch_of(held),
-            "DataLoader, augmented on the device": epoch_of(behind),
+            "on the device": epoch_of(on_device),
+            "DataLoader, augmented on the device": epoch_of(behind_loader),
             "DataLoader, 0 workers": one_by_one(0),
             "DataLoader, 2 persistent workers": one_by_one(2),
         },
         rounds,
     )
-    report(f"An epoch of {n} images, batch {batch}, no network", times, "on the device")
-    for name, values in times.items():
-        print(f"- {name}: {n / statistics.median(values):,.0f} samples/s")
+    report(f"An epoch of {num_images} images, batch {batch_size}, no network", times, "on the device")
+    for name, seconds in times.items():
+        print(f"- {name}: {num_images / statistics.median(seconds):,.0f} samples/s")
 
 
-def share_of_a_step(n: int, batch: int, rounds: int, name: str) -> None:
-    data = set_up(n, batch, True)
-    net = getattr(nets, name)((3, 32, 32), 10).to(device(), memory_format=torch.channels_last)
+def compare_with_a_step(num_images: int, batch_size: int, rounds: int, net_name: str) -> None:
+    data = in_training(num_images, batch_size, resident=True)
+    net = getattr(nets, net_name)((3, 32, 32), 10).to(device(), memory_format=torch.channels_last)
     batches = (batch.to(device()) for batch in data.train_dataloader())
-    x, y = torch.randn(batch, 3, 32, 32, device=device()), torch.randint(10, (batch,), device=device())
+    x = torch.randn(batch_size, 3, 32, 32, device=device())
+    y = torch.randint(10, (batch_size,), device=device())
 
     def step() -> None:
         F.cross_entropy(net(x), y).backward()
@@ -126,10 +146,11 @@ def share_of_a_step(n: int, batch: int, rounds: int, name: str) -> None:
         "crop, flip, normalize": lambda: data.on_after_batch_transfer(next(batches), 0),
     }
     print()
-    report(f"A step of {name}, batch {batch}", interleaved(alternatives, rounds), "forward and backward")
+    times = interleaved(alternatives, rounds)
+    report(f"A step of {net_name}, batch {batch_size}", times, "forward and backward")
 
 
 if __name__ == "__main__":
     options = arguments(__doc__, n=20000, batch=128, rounds=7, net="resnet32_cifar")
-    loaders(options.n, options.batch, options.rounds)
-    share_of_a_step(options.n, options.batch, options.rounds, options.net)
+    compare_loaders(options.n, options.batch, options.rounds)
+    compare_with_a_step(options.n, options.batch, options.rounds, options.net)

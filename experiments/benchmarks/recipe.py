@@ -1,4 +1,4 @@
-"""CRUST's recipe on CIFAR-10 end to end: seconds of training, scoring and selecting, and how long the device waits.
+"""CRUST's recipe on CIFAR-10 end to end: seconds of training, scoring and selecting, and the idle time of the device.
 
 usage: python experiments/benchmarks/recipe.py DIR [--epochs 120] [--precision bf16-mixed] [--train-size 0]
        [--compile 1]
@@ -12,6 +12,7 @@ import logging
 import time
 import warnings
 from functools import partial
+from math import isnan
 from typing import Any
 
 import lightning as L
@@ -25,14 +26,21 @@ from noisylabels_pl.core import Classifier
 from noisylabels_pl.data import CIFAR10, LabelNoise
 from noisylabels_pl.nets import resnet32_cifar
 
-STEPS = 50  # that are profiled
-STAGES = ("seconds", "selection/scoring_s", "selection/selecting_s")
+PROFILED_STEPS = 50
+FIRST_STEP = 5  # of the profiled ones; the first steps of an epoch are slower
 
 
-class Busy(L.Callback):
-    """The share of the time of some steps in which the device has something to do."""
+class BusyFraction(L.Callback):
+    """Measures the fraction of the time of some steps in which the GPU is busy.
 
-    share = float("nan")
+    Args:
+        epoch: in which to measure.
+
+    Attributes:
+        fraction: NaN without a GPU, or if the epoch is too short.
+    """
+
+    fraction = float("nan")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -40,8 +48,9 @@ class Busy(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        enough = device().type == "cuda" and trainer.num_training_batches > 5 + STEPS
-        if enough and trainer.current_epoch == self.epoch and batch_idx == 5:
+        if device().type != "cuda" or trainer.num_training_batches <= FIRST_STEP + PROFILED_STEPS:
+            return
+        if trainer.current_epoch == self.epoch and batch_idx == FIRST_STEP:
             synchronize()
             self.profile = profile(activities=[ProfilerActivity.CUDA])
             self.profile.start()
@@ -50,11 +59,12 @@ class Busy(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if hasattr(self, "profile") and batch_idx == 5 + STEPS - 1:
+        if hasattr(self, "profile") and batch_idx == FIRST_STEP + PROFILED_STEPS - 1:
             synchronize()
             seconds = time.perf_counter() - self.start
             self.profile.stop()
-            self.share = sum(event.self_device_time_total for event in self.profile.key_averages()) / 1e6 / seconds
+            busy_microseconds = sum(event.self_device_time_total for event in self.profile.key_averages())
+            self.fraction = busy_microseconds / 1e6 / seconds
 
 
 def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bool) -> None:
@@ -73,7 +83,8 @@ def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bo
         net.compile()
     sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
     steps = partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[80, 100], gamma=0.1)
-    history, busy = History(), Busy(epochs - 1)
+    history = History()
+    busy = BusyFraction(epochs - 1)
     trainer = L.Trainer(
         max_epochs=epochs,
         precision=precision,
@@ -88,16 +99,23 @@ def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bo
     trainer.fit(Classifier(net, 10, sgd, steps), datamodule=data)
     synchronize()
     seconds = time.perf_counter() - start
-    whole, score, select = (sum(value or 0 for value in history.column(name)) for name in STAGES)
-    print(f"### CRUST on CIFAR-10, {epochs} epochs of {len(data.train_indices)} samples, {precision}\n")
-    print("| | seconds | share |\n| --- | --- | --- |")
+    scoring = total(history, "selection/scoring_s")
+    selecting = total(history, "selection/selecting_s")
     # An epoch ends with scoring and selecting for the next one.
-    for name, part in (("train, evaluate", whole - score - select), ("score", score), ("select", select)):
+    training = total(history, "seconds") - scoring - selecting
+    print(f"### CRUST on CIFAR-10, {epochs} epochs of {len(data.train_indices)} samples, {precision}\n")
+    print("| | seconds | fraction |\n| --- | --- | --- |")
+    for name, part in (("train, evaluate", training), ("score", scoring), ("select", selecting)):
         print(f"| {name} | {part:.1f} | {part / seconds:.3f} |")
     print(f"| all | {seconds:.1f} | 1 |\n")
-    waits = f"; of {STEPS} steps the device waits {1 - busy.share:.0%}" if busy.share == busy.share else ""
     accuracy = history.four_numbers()["last"]
-    print(f"Test accuracy {accuracy:.4f}{waits}; {machine()}")
+    idle = "" if isnan(busy.fraction) else f"; of {PROFILED_STEPS} steps the device waits {1 - busy.fraction:.0%}"
+    print(f"Test accuracy {accuracy:.4f}{idle}; {machine()}")
+
+
+def total(history: History, name: str) -> float:
+    """Return the sum of a metric over the epochs that have it."""
+    return sum(value for value in history.column(name) if value is not None)
 
 
 if __name__ == "__main__":

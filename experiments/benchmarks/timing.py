@@ -16,10 +16,16 @@ import torch
 def interleaved(
     alternatives: dict[str, Callable[[], object]], rounds: int, seconds: float = float("inf")
 ) -> dict[str, list[float]]:
-    """Seconds of each alternative, one after the other in every round, so that a busy moment meets all of them.
+    """Time alternatives in turn, so that a busy moment of the machine slows all of them.
 
-    Each is called once before that. What returns a number is taken at its word, for it may know what not to count.
-    After ``seconds`` a further round is not begun.
+    Args:
+        alternatives: functions by name. One that returns a float has measured itself, which leaves its preparations
+            out; the others are timed here. Each is called once beforehand, untimed.
+        rounds: the most calls of each.
+        seconds: no round begins later than this after the first.
+
+    Returns:
+        The seconds of every call, by name.
     """
     times: dict[str, list[float]] = {name: [] for name in alternatives}
     for alternative in alternatives.values():
@@ -29,48 +35,59 @@ def interleaved(
         for name, alternative in alternatives.items():
             synchronize()
             before = time.perf_counter()
-            own = alternative()
+            measured = alternative()
             synchronize()
-            times[name].append(own if isinstance(own, float) else time.perf_counter() - before)
+            elapsed = time.perf_counter() - before
+            times[name].append(measured if isinstance(measured, float) else elapsed)
         if time.perf_counter() - start > seconds:
             break
     return times
 
 
 def device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def synchronize() -> None:
+    """Wait until the GPU has finished, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def report(title: str, times: dict[str, list[float]], baseline: str) -> None:
-    """A Markdown table of medians, and their ratios to the baseline's."""
-    base = statistics.median(times[baseline])
+    """Print a Markdown table of the medians, the shortest times, and the medians' ratios to the baseline's."""
+    baseline_median = statistics.median(times[baseline])
     print(f"### {title}\n\n| | median (s) | least (s) | against {baseline} |\n| --- | --- | --- | --- |")
     for name, values in times.items():
         median = statistics.median(values)
-        print(f"| {name} | {median:.4f} | {min(values):.4f} | {median / base:.2f} |")
+        print(f"| {name} | {median:.4f} | {min(values):.4f} | {median / baseline_median:.2f} |")
     rounds = {len(values) for values in times.values()}
     print(f"\n{min(rounds)} rounds; {machine()}\n")
 
 
 def peak() -> float:
-    """The most memory so far, in GiB: of the device if there is one, else of the process."""
+    """Return the most memory used so far, in GiB: on the GPU if there is one, else by the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def machine() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return f"{device}, torch {torch.__version__}, Python {platform.python_version()}"
+    """Return the device and the versions, for the line below a table."""
+    gpu = torch.cuda.is_available()
+    processor = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
+    return f"{processor}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def arguments(description: str | None, positional: str = "", **sizes: int | float | str) -> argparse.Namespace:
-    """Command line with an option for every size, and perhaps something that has no default."""
+    """Parse the command line.
+
+    Args:
+        description: the program's, for ``--help``.
+        positional: name of a required argument; none if empty.
+        **sizes: the options with their defaults, which also give the types.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     if positional:
         parser.add_argument(positional)

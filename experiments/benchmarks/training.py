@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from noisylabels_pl import ELR, PRL, CoPRL, Crust, ForwardCorrectionLoss, GCELoss, IndividualClip, RobustLoss, indexed
+from noisylabels_pl import (
+    ELR,
+    CoPRL,
+    Crust,
+    ForwardCorrectionLoss,
+    GCELoss,
+    IndividualClip,
+    PRLGradient,
+    PRLLossLayer,
+    RobustLoss,
+    indexed,
+)
 from noisylabels_pl import nets as backbones
 from noisylabels_pl.core import Classifier
 from noisylabels_pl.functional import transition_matrix
@@ -30,7 +41,7 @@ Make = Callable[[], nn.Module]
 
 
 class Plain(L.LightningModule):
-    """Knows nothing of this library."""
+    """A module written without this library."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -49,7 +60,7 @@ class Plain(L.LightningModule):
 
 
 class WithCriterion(Plain):
-    """Its criterion is a module, so that callbacks can change it."""
+    """Calls its criterion as a module, so that callbacks can change its losses."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__(net)
@@ -62,7 +73,7 @@ class WithCriterion(Plain):
 
 
 class Clock(L.Callback):
-    """Seconds of the first epoch, with what callbacks do at its end."""
+    """Measures the seconds of the first epoch, including the hooks of callbacks at its end."""
 
     seconds = 0.0
 
@@ -94,8 +105,8 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch * steps, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (len(x),), generator=generator)
-    plain = DataLoader(TensorDataset(x, y), batch, shuffle=True)
-    known = indexed(DataLoader(TensorDataset(x, y), batch, shuffle=True))
+    plain_loader = DataLoader(TensorDataset(x, y), batch, shuffle=True)
+    indexed_loader = indexed(DataLoader(TensorDataset(x, y), batch, shuffle=True))
 
     def net() -> nn.Module:
         return make().to(memory_format=torch.channels_last)
@@ -108,35 +119,37 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
 
     def twin(**options: Any) -> Callable[[], float]:
         options = {"forget_rate": 0.45, "ramp_epochs": 0} | options
-        return lambda: epoch(CoPRL(net, 10, sgd, **options), known, precision)
+        return lambda: epoch(CoPRL(net, 10, sgd, **options), indexed_loader, precision)
 
-    def callback(make_callback: Callable[[], L.Callback], loader: Any = known, make: Make = net) -> Callable[[], float]:
+    def callback(
+        make_callback: Callable[[], L.Callback], loader: Any = indexed_loader, make: Make = net
+    ) -> Callable[[], float]:
         return lambda: epoch(WithCriterion(make()), loader, precision, make_callback())
 
     T = transition_matrix("sym", 10, 0.4)
     return {
-        "CE": lambda: epoch(Plain(net()), plain, precision),
-        "CE again": lambda: epoch(Plain(net()), plain, precision),
-        "Classifier": lambda: epoch(Classifier(net(), 10, sgd), known, precision),
-        "GCE": callback(lambda: RobustLoss(GCELoss()), plain),
-        "forward correction": callback(lambda: RobustLoss(ForwardCorrectionLoss(T)), plain),
+        "CE": lambda: epoch(Plain(net()), plain_loader, precision),
+        "CE again": lambda: epoch(Plain(net()), plain_loader, precision),
+        "Classifier": lambda: epoch(Classifier(net(), 10, sgd), indexed_loader, precision),
+        "GCE": callback(lambda: RobustLoss(GCELoss()), plain_loader),
+        "forward correction": callback(lambda: RobustLoss(ForwardCorrectionLoss(T)), plain_loader),
         "ELR": callback(ELR),
         "Crust, warm-up": callback(lambda: Crust(warmup_epochs=5)),
         # Half of the samples, then scoring and selecting for the second epoch.
-        "Crust 0.5": lambda: epoch(WithCriterion(net()), known, precision, Crust(warmup_epochs=0), epochs=2),
+        "Crust 0.5": lambda: epoch(WithCriterion(net()), indexed_loader, precision, Crust(warmup_epochs=0), epochs=2),
         "Crust 0.5, bf16 scoring": lambda: epoch(
-            WithCriterion(net()), known, precision, Crust(warmup_epochs=0, bf16_scoring=True), epochs=2
+            WithCriterion(net()), indexed_loader, precision, Crust(warmup_epochs=0, bf16_scoring=True), epochs=2
         ),
-        "PRL(L) 0.45, masked": callback(lambda: PRL(0.45), plain),
-        "PRL(L) 0.45": callback(lambda: PRL(0.45, second_forward="auto")),
-        "PRL(L) 0.45, bf16 scoring": callback(lambda: PRL(0.45, second_forward="auto", bf16_scoring=True)),
+        "PRL(L) 0.45, masked": callback(lambda: PRLLossLayer(0.45), plain_loader),
+        "PRL(L) 0.45": callback(lambda: PRLLossLayer(0.45, second_forward="auto")),
+        "PRL(L) 0.45, bf16 scoring": callback(lambda: PRLLossLayer(0.45, second_forward="auto", bf16_scoring=True)),
         "Co-PRL(L) 0.45, masked": twin(second_forward=False),
         "Co-PRL(L) 0.45": twin(),
         "Co-PRL(L) 0.45, bf16 scoring": twin(bf16_scoring=True),
         "Co-PRL(L) 0.2": twin(forget_rate=0.2),
-        "CE, GroupNorm": lambda: epoch(Plain(with_groups()), plain, precision),
-        "PRL(G) 0.45": callback(lambda: PRL(0.45, score="gradient"), plain, with_groups),
-        "individual clipping": callback(IndividualClip, plain, with_groups),
+        "CE, GroupNorm": lambda: epoch(Plain(with_groups()), plain_loader, precision),
+        "PRL(G) 0.45": callback(lambda: PRLGradient(0.45), plain_loader, with_groups),
+        "individual clipping": callback(IndividualClip, plain_loader, with_groups),
     }
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Label precision of the coresets of CRUST's variants on CIFAR-10 with 50 % symmetric noise: a small CNN, 5,000 training
 # images of which 500 are held out for validation, 15 epochs.
-# usage: experiments/crust/run_precision.sh DATA RUNS, from the repository root; then experiments/crust/report.py RUNS
+# usage: experiments/crust/run_precision.sh DATA RUNS, from the repository root; then
+#        python -m experiments._report.crust RUNS
 # DATA holds cifar-10-batches-py/ or cifar10.npz. Testing uses the first 2,048 test images.
 set -eu
 data=$1 runs=$2

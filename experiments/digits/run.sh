@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The runs behind the README's table and picture: about four minutes on two cores.
-# usage: experiments/digits/run.sh RUNS, from the repository root; then experiments/digits/report.py RUNS
+# usage: experiments/digits/run.sh RUNS, from the repository root; then python -m experiments._report.digits RUNS
 set -eu
 runs=$1
 python -m noisylabels_pl -m method=crust,crust_paper,crust_released,ce,gce seed=0,1,2 hydra.sweep.dir="$runs/equal_epochs"

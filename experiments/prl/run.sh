@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The runs behind README.md: about two and a half hours on one core.
 # usage: experiments/prl/run.sh RUNS MNIST, from the repository root; MNIST is the folder that holds MNIST/raw
+#        then python -m experiments._report.prl RUNS
 set -eu
 runs=$1 mnist=$2
 run="python -m noisylabels_pl -m"
@@ -27,10 +28,10 @@ for noise in "pairflip noise.rate=0.45" "sym noise.rate=0.5"; do
   $run $digits method=ce,min_sgd,norm_clip,individual_clip hydra.sweep.dir="$runs/digits/${noise%% *}/plain"
   $run $small method=ce hydra.sweep.dir="$runs/mnist/${noise%% *}/plain"
   for method in spl prl_l prl_g co_teaching co_prl_l; do
-    told="method=$method method.forget_rate=\${noise.rate}"
-    $run $digits $told hydra.sweep.dir="$runs/digits/${noise%% *}/$method"
+    filter="method=$method method.forget_rate=\${noise.rate}"
+    $run $digits $filter hydra.sweep.dir="$runs/digits/${noise%% *}/$method"
     if [ $method != prl_g ]; then
-      $run $small $told method.ramp_epochs=10 hydra.sweep.dir="$runs/mnist/${noise%% *}/$method"
+      $run $small $filter method.ramp_epochs=10 hydra.sweep.dir="$runs/mnist/${noise%% *}/$method"
     fi
   done
 done

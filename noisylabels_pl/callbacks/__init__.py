@@ -1,4 +1,4 @@
-"""Helpers that belong to no method."""
+"""Callbacks that belong to no method: history, label quality, progress bar."""
 
 from noisylabels_pl.callbacks.history import History
 from noisylabels_pl.callbacks.label_quality import LabelQuality

@@ -1,4 +1,4 @@
-"""All metrics of all epochs, and the four numbers that a run reports."""
+"""The metrics of all epochs, and the four numbers that a run reports."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ from typing import Any
 
 import lightning as L
 
+from noisylabels_pl.data.files import write_atomically
+
 _EVALUATION = ("val/", "test/")
 FOUR_NUMBERS = ("last", "last_10", "best_val", "best_oracle")
 
 
 class History(L.Callback):
-    """Keeps every epoch's metrics, through checkpoints too.
+    """Keeps the metrics of every epoch, also across a resume.
 
-    A checkpoint that is written after validation, before its epoch ends, does not hold what Lightning had averaged of
-    the training steps, so after a resume from one that epoch's row has no ``train/loss``.
+    A checkpoint that is written after validation, before its epoch ends, does not hold Lightning's averages over the
+    training steps. After a resume from such a checkpoint, that epoch's row has no ``train/loss``.
 
     Args:
-        path: of a CSV file that is rewritten after every epoch, with one row an epoch, also after a resume.
-        metric: by which predictions are judged: ``acc``, or ``r2`` in regression.
+        path: of a CSV file with one row per epoch, rewritten after every epoch; no file if not given.
+        metric: the metric that judges predictions: ``acc``, or ``r2`` in regression.
 
     Attributes:
-        rows: one dict an epoch: ``epoch``, ``step`` (optimizer steps so far), ``seconds``, and all logged metrics.
+        rows: one dict per epoch: ``epoch``, ``step`` (optimizer steps so far), ``seconds``, and all logged metrics.
+
+    Example:
+        >>> history = History()
+        >>> trainer = L.Trainer(callbacks=[history], logger=False, enable_checkpointing=False)
+        >>> history.rows  # filled by trainer.fit(...)
+        []
     """
 
     def __init__(self, path: Path | None = None, metric: str = "acc") -> None:
@@ -34,10 +42,10 @@ class History(L.Callback):
         self.metric = metric
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
-        self._evaluation: dict[str, float] = {}  # of the current epoch
+        self._evaluation: dict[str, float] = {}  # validation and test metrics of the current epoch
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # A checkpoint from within an epoch may hold a row of it already.
+        # A checkpoint written within an epoch may already hold a row for that epoch, which now starts again.
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
         self._start = time.perf_counter()
 
@@ -46,8 +54,10 @@ class History(L.Callback):
         self._evaluation = {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        self._evaluation = {name: float(metrics[name]) for name in metrics if name.startswith(_EVALUATION)}
+        self._evaluation = {}
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith(_EVALUATION):
+                self._evaluation[name] = float(value)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = {
@@ -56,54 +66,88 @@ class History(L.Callback):
             "seconds": time.perf_counter() - self._start,
         }
         for name, value in trainer.callback_metrics.items():
-            # Of an epoch without evaluation, as the last one under max_steps, Lightning still has the older numbers.
+            # After an epoch without evaluation, such as the last one under max_steps, Lightning still has the metrics
+            # of an earlier evaluation.
             if not name.startswith(_EVALUATION):
                 row[name] = float(value)
         self.rows.append(row | self._evaluation)
         if self.path is not None and trainer.is_global_zero:
-            with self.path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.columns())
-                writer.writeheader()
-                writer.writerows(self.rows)
+            self._write_csv(self.path)
 
     def column(self, name: str) -> list[float | None]:
-        """One metric by epoch; ``None`` where it was not logged."""
+        """Return one metric by epoch, with ``None`` where it was not logged.
+
+        Example:
+            >>> history = History()
+            >>> history.rows = [{"epoch": 0}, {"epoch": 1, "test/acc": 0.5}]
+            >>> history.column("test/acc")
+            [None, 0.5]
+        """
         return [row.get(name) for row in self.rows]
 
     def columns(self) -> dict[str, list[float | None]]:
-        """All metrics by epoch."""
-        names = dict.fromkeys(name for row in self.rows for name in row)
+        """Return all metrics by epoch, see :meth:`column`."""
+        names = dict.fromkeys(name for row in self.rows for name in row)  # a dict keeps the order, a set would not
         return {name: self.column(name) for name in names}
 
     def four_numbers(self, monitor: str = "val/acc") -> dict[str, float | None]:
-        """The test metric at the last epoch, its mean over the last 10, at the best noisy-validation epoch, the best.
-
-        The best over epochs is chosen on the test set: an oracle that no user has. ``best_val`` is ``None`` without a
-        validation split; of equally good epochs it takes the first.
+        """Return the four numbers of the test metric that a run reports.
 
         Args:
-            monitor: what to choose the epoch by: the highest ``val/acc`` or ``val/r2``, or the lowest ``val/loss``.
+            monitor: the metric that chooses an epoch: the highest ``val/acc`` or ``val/r2``, or the lowest
+                ``val/loss``.
+
+        Returns:
+            * ``last``: after the last epoch;
+            * ``last_10``: mean over the last ten epochs;
+            * ``best_val``: after the first epoch with the best ``monitor``; ``None`` without a validation split;
+            * ``best_oracle``: the largest over all epochs. It is chosen on the test set, which no user can do.
+
+        Example:
+            >>> history = History()
+            >>> history.rows = [{"val/acc": 0.6, "test/acc": 0.75}, {"val/acc": 0.5, "test/acc": 0.25}]
+            >>> history.four_numbers()
+            {'last': 0.25, 'last_10': 0.5, 'best_val': 0.75, 'best_oracle': 0.75}
         """
         name = f"test/{self.metric}"
         values = [value for value in self.column(name) if value is not None]
         if not values:
             return dict.fromkeys(FOUR_NUMBERS)
-        watched = [row for row in self.rows if isfinite(row.get(monitor, nan)) and name in row]
-        sign = -1 if monitor.endswith("loss") else 1
-        best = max(watched, key=lambda row: sign * row[monitor])[name] if watched else None
-        last = values[-10:]
-        return dict(zip(FOUR_NUMBERS, (values[-1], sum(last) / len(last), best, _largest(values)), strict=True))
+        last_ten = values[-10:]
+        return {
+            "last": values[-1],
+            "last_10": sum(last_ten) / len(last_ten),
+            "best_val": self._at_best_epoch(name, monitor),
+            "best_oracle": _largest(values),
+        }
 
     def best(self, name: str) -> float | None:
-        """The largest value of a metric over the epochs; NaN, as R2 of a network that diverged, counts for none."""
+        """Return the largest value of a metric over the epochs, without NaN, as R2 is after a network diverged."""
         return _largest(self.column(name))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "evaluation": self._evaluation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self._evaluation = state_dict["rows"], state_dict["evaluation"]
+        self.rows = state_dict["rows"]
+        self._evaluation = state_dict["evaluation"]
+
+    def _at_best_epoch(self, name: str, monitor: str) -> float | None:
+        """Return a metric at the first epoch with the best ``monitor``; ``None`` if no epoch has both."""
+        sign = -1 if monitor.endswith("loss") else 1
+        rows = [row for row in self.rows if name in row and isfinite(row.get(monitor, nan))]
+        if not rows:
+            return None
+        best_row = max(rows, key=lambda row: sign * row[monitor])
+        return best_row[name]
+
+    def _write_csv(self, path: Path) -> None:
+        with write_atomically(path) as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns())
+            writer.writeheader()
+            writer.writerows(self.rows)
 
 
 def _largest(values: Sequence[float | None]) -> float | None:
+    """Return the largest number; ``None`` if there is none."""
     return max((value for value in values if value is not None and not isnan(value)), default=None)

@@ -1,4 +1,4 @@
-"""What the true labels, or regression targets, say of a run; no method sees this."""
+"""Measures against the true labels or targets, which no method sees."""
 
 from __future__ import annotations
 
@@ -15,28 +15,36 @@ from noisylabels_pl.metrics import Memorization
 
 
 class LabelQuality(L.Callback):
-    """Logs how clean the selected samples are and how much of the noise the network has memorized.
+    """Logs how clean the selected samples are, and how much of the noise the network has memorized.
 
-    Per epoch: ``selection/precision`` and ``selection/recall`` of the samples that the epoch trains on, where samples
-    are selected for the epoch or within each batch (of two networks, both), and for classes ``train/clean_acc``,
-    ``train/memorized`` and ``train/recovered`` of :class:`~noisylabels_pl.metrics.Memorization` after it, in evaluation
-    mode.
+    Every epoch it logs
+
+    * ``selection/precision`` and ``selection/recall`` of the samples that the epoch trains on, if samples are selected
+      for the epoch or within each batch; for two networks, over the selections of both;
+    * for classes, ``train/clean_acc``, ``train/memorized`` and ``train/recovered``, the metrics of
+      :class:`~noisylabels_pl.metrics.Memorization` after the epoch, in evaluation mode.
 
     Args:
-        clean_targets: ``(n, ...)`` true labels in the order of the training set.
-        observed_targets: ``(n, ...)`` labels that training sees.
-        max_samples: the shares of :class:`~noisylabels_pl.metrics.Memorization` are measured on so many training
-            samples at most, always the same ones, drawn at random; their standard error is about 1 % or less.
+        clean_targets: ``(n, ...)`` true labels or targets, in the order of the training set.
+        observed_targets: ``(n, ...)`` labels or targets that training sees.
+        max_samples: the most training samples that the metrics of ``Memorization`` are measured on. They are drawn at
+            random once; with 5,000 of them, the standard errors are about 1 % or less.
+
+    Example:
+        >>> quality = LabelQuality(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
+        >>> quality.is_clean
+        tensor([ True,  True, False])
     """
 
     def __init__(self, clean_targets: Tensor, observed_targets: Tensor, *, max_samples: int = 5000) -> None:
         self.clean_targets = clean_targets
         self.is_clean = (clean_targets == observed_targets).view(len(clean_targets), -1).all(1)
         shuffled = torch.randperm(len(clean_targets), generator=torch.Generator().manual_seed(0))
-        self.rows = shuffled[:max_samples].sort().values
-        # Samples kept within batches in this epoch, and clean ones among them; none of an epoch resumed in its middle.
+        self.measured_indices = shuffled[:max_samples].sort().values
+        # Samples kept within this epoch's batches, and clean ones among them. None outside an epoch, and in an epoch
+        # that was resumed in its middle, whose first batches were not counted.
         self._counts: Tensor | None = None
-        self._networks = 0
+        self._num_networks = 0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         sampler = training_loader(trainer).sampler
@@ -45,28 +53,40 @@ class LabelQuality(L.Callback):
             pl_module.log_dict({"selection/precision": precision, "selection/recall": recall}, sync_dist=True)
         self.is_clean = self.is_clean.to(pl_module.device)
         self._counts = torch.zeros(2, device=pl_module.device)
-        self._networks = 0
+        self._num_networks = 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        kept = getattr(batch, "kept", None)
-        if kept is not None and self._counts is not None:
-            is_clean = self.is_clean[batch.index]
-            self._counts = self._counts + sum(torch.stack([mask.sum(), (mask & is_clean).sum()]) for mask in kept)
-            self._networks = len(kept)
+        masks = getattr(batch, "kept", None)  # one per network
+        if masks is None or self._counts is None:
+            return
+        is_clean = self.is_clean[batch.index]
+        for mask in masks:
+            self._counts = self._counts + torch.stack([mask.sum(), (mask & is_clean).sum()])
+        self._num_networks = len(masks)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._networks and self._counts is not None:
-            kept, clean = trainer.strategy.reduce(self._counts, reduce_op="sum")
-            recall = clean / (self._networks * self.is_clean.sum())
-            pl_module.log_dict({"selection/precision": clean / kept, "selection/recall": recall}, sync_dist=True)
+        if self._counts is not None and self._num_networks:
+            self._log_kept_samples(trainer, pl_module, self._counts)
         self._counts = None
-        if self.clean_targets.is_floating_point():
-            return
-        scores = score(trainer, pl_module, training_loader(trainer), rows=self.rows)
-        predictions, observed = scores.logits.argmax(1).cpu(), scores.targets.cpu()
+        if not self.clean_targets.is_floating_point():
+            self._log_memorization(trainer, pl_module)
+
+    def _log_kept_samples(self, trainer: L.Trainer, pl_module: L.LightningModule, counts: Tensor) -> None:
+        """Log precision and recall of the samples that were kept within batches."""
+        num_kept, num_clean = trainer.strategy.reduce(counts, reduce_op="sum")
+        recall = num_clean / (self._num_networks * self.is_clean.sum())
+        pl_module.log_dict({"selection/precision": num_clean / num_kept, "selection/recall": recall}, sync_dist=True)
+
+    def _log_memorization(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the metrics of ``Memorization``, without those that are undefined."""
+        indices = self.measured_indices
+        scores = score(trainer, pl_module, training_loader(trainer), rows=indices)
+        predicted = scores.logits.argmax(1).cpu()
+        observed = scores.targets.cpu()
         metric = Memorization(sync_on_compute=False)  # every rank has all scores
-        metric.update(predictions[self.rows], observed[self.rows], self.clean_targets[self.rows])
-        shares = {f"train/{name}": value for name, value in metric.compute().items() if not value.isnan()}
-        pl_module.log_dict(shares, sync_dist=True)
+        metric.update(predicted[indices], observed[indices], self.clean_targets[indices])
+        for name, value in metric.compute().items():
+            if not value.isnan():
+                pl_module.log(f"train/{name}", value, sync_dist=True)

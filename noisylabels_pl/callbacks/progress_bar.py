@@ -10,10 +10,20 @@ from torch.utils.data import DataLoader
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's Rich progress bar, with a line for passes over the training set outside training."""
+    """Lightning's Rich progress bar, with a bar for passes over the training set outside training.
+
+    Example:
+        >>> from lightning import Trainer
+        >>> trainer = Trainer(callbacks=[ProgressBar()], logger=False, enable_checkpointing=False)
+    """
 
     def track(self, loader: DataLoader[Any], description: str) -> Iterator[Any]:
-        """The loader's batches, shown as ``description`` while they last."""
+        """Return the loader's batches, and show a bar while they are used.
+
+        Args:
+            loader: has a length.
+            description: the text in front of the bar.
+        """
         progress = self.progress if self.is_enabled else None
         if progress is None:
             yield from loader

@@ -1,1 +1,1 @@
-"""Command line; the only part that imports Hydra."""
+"""The command line; the only part of the library that imports Hydra."""

@@ -1,13 +1,15 @@
-"""One job of Hydra: train what the configuration says, and tell the user what came out, or what went wrong."""
+"""One job of Hydra: train, then report the results, or the error in one line."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,128 +23,203 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from noisylabels_pl.cli.train import Experiment, close_wandb, to_json, train
+from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
+from noisylabels_pl.cli.train import train
+from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.functional import transition_error
 from noisylabels_pl.report.curves import draw_curves
 from noisylabels_pl.report.result import make_result
 from noisylabels_pl.report.result_table import result_table
 from noisylabels_pl.report.transition import draw_transitions
 
-_MISTAKES = (ValueError, TypeError, OSError)  # what this library raises for a setting that is wrong
+# The errors that a wrong setting raises: Hydra's, OmegaConf's, Lightning's and this library's.
+_SETTING_ERRORS = (
+    InstantiationException,
+    OmegaConfBaseException,
+    MisconfigurationException,
+    ValueError,
+    TypeError,
+    OSError,
+)
 
 
 def run(config: DictConfig) -> float | None:
     """Train and report.
 
+    Args:
+        config: composed by Hydra, which also knows the run's folder.
+
     Returns:
-        What a sweeper may maximize without looking at the test set: the best accuracy, or R2, on the noisy validation
-        split; ``None`` without one.
+        The best accuracy or R2 on the noisy validation split, which a sweeper may maximize without a look at the test
+        set; ``None`` without a validation split.
     """
-    _quieten()
+    _silence_advice()
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         if config.name is None:
-            config.name = _name(config)
+            config.name = _run_name(config)
         _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1))
         experiment = train(config, folder)
-    except (InstantiationException, OmegaConfBaseException, MisconfigurationException, *_MISTAKES) as error:
+    except _SETTING_ERRORS as error:
         # A sweep goes on with its next job, and developers want the traceback.
         if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
             raise
-        sys.exit(f"error: {_root_cause(error)}\n(HYDRA_FULL_ERROR=1 shows where)")
-    except SystemExit:  # what Lightning makes of Ctrl-C
+        sys.exit(f"error: {error_message(error)}\n(HYDRA_FULL_ERROR=1 shows where)")
+    except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:
             _explain_resume(folder)
-        sys.exit(130)  # as shells report an interrupt
+        sys.exit(130)  # the exit status of an interrupted command in a shell
     if experiment.trainer.is_global_zero:
-        report(experiment, config, folder)
+        report(experiment, config, folder, _chosen_names())
     close_wandb(experiment.trainer)
     return experiment.history.best(f"val/{experiment.history.metric}")
 
 
-def report(experiment: Experiment, config: DictConfig, folder: Path) -> None:
-    """Write ``result.json`` and ``curves.png``, print the table, and hand both to W&B if it is there."""
-    name = f"{config.name}, seed {config.seed}"
-    result = make_result(name, to_json(config), experiment.datamodule, experiment.history, config.monitor)
-    (folder / "result.json").write_text(json.dumps(result, indent=1))  # before any picture can fail
-    estimate, T = experiment.artifacts.get("T"), experiment.datamodule.labels.T
-    if estimate is not None:
-        result["transition"] = {"T": estimate.tolist()}
-        drawn = {"T as used": estimate}
-        if T is not None:
-            error = transition_error(estimate, T)
+def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapping[str, str | None]) -> None:
+    """Write ``result.json`` and the figures, print the table, and log all of them to W&B if it is configured.
+
+    Args:
+        experiment: after the fit.
+        config: of the run.
+        folder: of the run.
+        names: of the chosen configurations by group, such as ``{"method": "crust"}``.
+    """
+    title = f"{config.name}, seed {config.seed}"
+    datamodule, history = experiment.datamodule, experiment.history
+    result = make_result(title, to_json(config), datamodule, history, config.monitor, names)
+    used_T = experiment.artifacts.get("T")
+    true_T = datamodule.labels.T
+    matrices = {}
+    if used_T is not None:
+        result["transition"] = {"T": used_T.tolist()}
+        matrices = {"T as used": used_T}
+        if true_T is not None:
+            error = transition_error(used_T, true_T)
             result["transition"]["error"] = error
-            drawn = {f"T as used: {100 * error:.1f} % off": estimate, "T of the configured noise": T}
-        (folder / "result.json").write_text(json.dumps(result, indent=1))
-        draw_transitions(drawn, name, folder / "transition.png")
-    draw_curves(result["history"], name, folder / "curves.png", result["pool_precision"])
+            matrices = {f"T as used: {100 * error:.1f} % off": used_T, "T of the configured noise": true_T}
+    # The numbers first: they must not be lost if a figure fails.
+    with write_atomically(folder / "result.json") as path:
+        path.write_text(json.dumps(result, indent=1))
+    if matrices:
+        draw_transitions(matrices, title, folder / "transition.png")
+    draw_curves(result["history"], title, folder / "curves.png", result["pool_precision"])
     console = Console()
     console.print(result_table(result))
     console.print(f"Files: {folder}", soft_wrap=True, highlight=False, markup=False)
     for logger in experiment.trainer.loggers:
         if isinstance(logger, WandbLogger):
-            _publish(logger, result, folder)
+            _log_to_wandb(logger, result, folder)
 
 
-def _publish(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
-    import wandb
+def error_message(error: BaseException) -> str:
+    r"""Return an error's message, after the configuration group in which it was raised.
 
-    run = logger.experiment
-    numbers = f"test_{result['metric']}"
-    run.summary.update({f"{numbers}/{name}": value for name, value in result[numbers].items()})
-    artifact = wandb.Artifact(f"result-{run.id}", type="result")
-    artifact.add_file(str(folder / "result.json"))
-    run.log_artifact(artifact)
-    run.log({"curves": wandb.Image(str(folder / "curves.png"))})
-    if "transition" in result:
-        run.log({"transition": wandb.Image(str(folder / "transition.png"))})
-        run.summary.update({"transition_error": result["transition"].get("error")})
+    Args:
+        error: raised by a wrong setting. Hydra reports an error of a class that it instantiates by an
+            ``InstantiationException`` that names the group as ``full_key``, and OmegaConf adds lines of its own.
+
+    Returns:
+        The message of the first cause, such as ``data: batch_size must be positive, got 0``.
+
+    Example:
+        >>> cause = ValueError("batch_size must be positive, got 0")
+        >>> error = InstantiationException("Error in call to target 'Digits'\nfull_key: data")
+        >>> error.__cause__ = cause
+        >>> error_message(error)
+        'data: batch_size must be positive, got 0'
+        >>> error_message(cause)
+        'batch_size must be positive, got 0'
+    """
+    group = None
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        group = _full_key(error) or group
+        error = error.__cause__
+    message = str(error)
+    if isinstance(error, (InstantiationException, OmegaConfBaseException)):
+        message = message.splitlines()[0]
+        full_key = _full_key(error)
+        if full_key is not None and full_key not in message:
+            group = full_key
+    return message if group is None else f"{group}: {message}"
+
+
+def _full_key(error: BaseException) -> str | None:
+    """Return the place in the configuration that Hydra and OmegaConf add to a message as a line of its own."""
+    match = re.search(r"^ *full_key: (.+)$", str(error), re.MULTILINE)
+    return None if match is None else match[1]
+
+
+def _chosen_names() -> dict[str, str | None]:
+    """Return the names of the chosen configurations by group, such as ``{"method": "crust"}``."""
+    return dict(HydraConfig.get().runtime.choices)
+
+
+def _run_name(config: DictConfig) -> str:
+    """Return a run's name in titles, such as ``crust on digits, sym 0.4``."""
+    names = _chosen_names()
+    name = f"{names['method']} on {names['data']}, {names['noise']}"
+    rate = config.noise.get("rate")
+    return name if rate is None else f"{name} {rate}"
 
 
 def _check_strategy(strategy: str, devices: Any) -> None:
-    """Refuse what would hang or lose its results."""
+    """Refuse a strategy that would hang, or lose its results."""
     if "spawn" in strategy or "fork" in strategy:
         raise ValueError(f"trainer.strategy={strategy} leaves the metrics in processes that end; use ddp")
     hydra = HydraConfig.get()
-    if devices not in (1, "1") and hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher"):
+    is_serial_sweep = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher")
+    if devices not in (1, "1") and is_serial_sweep:
         raise ValueError(
             f"each process of trainer.devices={devices} would start the whole sweep again; start the runs one by one "
-            "from a shell loop, or with a launcher that gives each a process of its own, such as "
+            "from a shell loop, or with a launcher that starts a process for each, such as "
             "hydra/launcher=submitit_slurm"
         )
 
 
-def _name(config: DictConfig) -> str:
-    chosen = HydraConfig.get().runtime.choices
-    rate = config.noise.get("rate")
-    return f"{chosen['method']} on {chosen['data']}, {chosen['noise']}" + ("" if rate is None else f" {rate}")
-
-
 def _explain_resume(folder: Path) -> None:
+    """Print the command that continues an interrupted run."""
     checkpoints = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("*/checkpoints/last.ckpt")]
     if checkpoints:
-        checkpoint = max(checkpoints, key=lambda path: path.stat().st_mtime)  # of the stage that was interrupted
-        sources = HydraConfig.get().runtime.config_sources
-        searched = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
-        overrides = [item for item in HydraConfig.get().overrides.task if not item.startswith("resume=")]
-        command = shlex.join(
-            ["python", "-m", "noisylabels_pl", *searched, *overrides, f"resume={checkpoint}", f"hydra.run.dir={folder}"]
-        )
+        # The newest is that of the stage that was interrupted.
+        checkpoint = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        command = shlex.join(_resume_command(checkpoint, folder))
         message = f"The last finished epoch is saved. To go on from there:\n  {command}"
     else:
         message = "No epoch was finished, so there is nothing to resume from."
     Console(stderr=True).print(message, soft_wrap=True, highlight=False, markup=False)
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    """What went wrong, without Hydra's account of where."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _resume_command(checkpoint: Path, folder: Path) -> list[str]:
+    """Return this run's command line, with ``resume`` and the run's folder set."""
+    hydra = HydraConfig.get()
+    command = ["python", "-m", "noisylabels_pl"]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            command.append(f"--config-dir={source.path}")
+    for override in hydra.overrides.task:
+        if not override.startswith("resume="):
+            command.append(override)
+    return [*command, f"resume={checkpoint}", f"hydra.run.dir={folder}"]
 
 
-def _quieten() -> None:
-    """Lightning's start-up messages and its advice on things that are meant here."""
+def _log_to_wandb(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
+    """Log the numbers to the run's summary, and the files."""
+    import wandb
+
+    wandb_run = logger.experiment
+    numbers = f"test_{result['metric']}"
+    wandb_run.summary.update({f"{numbers}/{name}": value for name, value in result[numbers].items()})
+    artifact = wandb.Artifact(f"result-{wandb_run.id}", type="result")
+    artifact.add_file(str(folder / "result.json"))
+    wandb_run.log_artifact(artifact)
+    wandb_run.log({"curves": wandb.Image(str(folder / "curves.png"))})
+    if "transition" in result:
+        wandb_run.log({"transition": wandb.Image(str(folder / "transition.png"))})
+        wandb_run.summary.update({"transition_error": result["transition"].get("error")})
+
+
+def _silence_advice() -> None:
+    """Silence Lightning's start-up messages, and its advice on settings that are deliberate here."""
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")

@@ -1,7 +1,7 @@
 """The glue between kernels and Lightning that every method shares."""
 
 from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
-from noisylabels_pl.core.criterion_callback import REGRESSION_LOSSES, CriterionCallback, per_sample_losses
+from noisylabels_pl.core.criterion_callback import REGRESSION_LOSSES, CriterionCallback, Needs, per_sample_losses
 from noisylabels_pl.core.distributed import run_sharded
 from noisylabels_pl.core.filter_callback import FilterCallback
 from noisylabels_pl.core.filter_twin import FilterTwin
@@ -26,6 +26,7 @@ __all__ = [
     "FilterOptions",
     "FilterTwin",
     "GradientCallback",
+    "Needs",
     "Regressor",
     "RobustLoss",
     "SampleTable",

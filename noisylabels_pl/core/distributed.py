@@ -1,4 +1,4 @@
-"""What the processes of DDP do together."""
+"""Work that the processes of DDP do together."""
 
 from __future__ import annotations
 
@@ -10,36 +10,58 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from noisylabels_pl.data.sampler import is_distributed as is_distributed
-from noisylabels_pl.data.sampler import rank_and_world_size as rank_and_world_size
+from noisylabels_pl.data.sampler import is_distributed, rank_and_world_size
 
-T = TypeVar("T")
+__all__ = ["all_gather", "is_distributed", "rank_and_world_size", "run_sharded"]
+
+Result = TypeVar("Result")
 
 
 def all_gather(values: Tensor) -> Tensor:
-    """``(B * world, ...)``: the rows of all processes, which have as many each, in the order of their ranks."""
+    """Return the values of all processes, in the order of their ranks.
+
+    Args:
+        values: ``(B, ...)``, of the same shape in every process.
+
+    Returns:
+        ``(world_size * B, ...)``; ``values`` itself where there is one process.
+
+    Example:
+        >>> all_gather(torch.tensor([1, 2]))
+        tensor([1, 2])
+    """
     if not is_distributed():
         return values
-    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, values.contiguous())
-    return torch.cat(parts)
+    gathered = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, values.contiguous())
+    return torch.cat(gathered)
 
 
-def run_sharded(tasks: Sequence[Callable[[], T]], threads: int = 1) -> list[T]:
-    """The results of all tasks, in their order, in every process; each process does its part of them.
+def run_sharded(tasks: Sequence[Callable[[], Result]], num_threads: int = 1) -> list[Result]:
+    """Run each task in one of the processes, and return all results in every process.
 
-    The results must be on the CPU, and all processes must bring the same tasks. The first process does the first, the
-    ``world``-th after it, and so on: with the longest task first all take about as long. Within a process, ``threads``
-    of them run at a time.
+    Rank ``r`` of ``w`` runs the tasks ``r, r + w, ...``: with the longest task first, all ranks take about as long.
+
+    Args:
+        tasks: the same in all processes; their results must be on the CPU.
+        num_threads: tasks that run at the same time within a process.
+
+    Returns:
+        The results, in the order of the tasks.
+
+    Example:
+        >>> run_sharded([lambda: "first", lambda: "second"])
+        ['first', 'second']
     """
-    rank, world = rank_and_world_size()
-    if threads == 1:  # here, where the device is the current one
-        own = [task() for task in tasks[rank::world]]
+    rank, world_size = rank_and_world_size()
+    local_tasks = tasks[rank::world_size]
+    if num_threads == 1:  # in this thread, in which the device is the current one
+        local_results = [task() for task in local_tasks]
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            own = list(pool.map(lambda task: task(), tasks[rank::world]))
-    if world == 1:
-        return own
-    parts: list[list[T]] = [[] for _ in range(world)]
-    dist.all_gather_object(parts, own)
-    return [parts[position % world][position // world] for position in range(len(tasks))]
+        with ThreadPoolExecutor(num_threads) as pool:
+            local_results = list(pool.map(lambda task: task(), local_tasks))
+    if world_size == 1:
+        return local_results
+    results_by_rank: list[list[Result]] = [[] for _ in range(world_size)]
+    dist.all_gather_object(results_by_rank, local_results)
+    return [results_by_rank[position % world_size][position // world_size] for position in range(len(tasks))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
-from noisylabels_pl.core.criterion_callback import per_sample_losses
+from noisylabels_pl.core.criterion_callback import Needs, per_sample_losses
 from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.data import Batch
 
@@ -32,8 +33,7 @@ class FilterCallback(GradientCallback):
         **options: see :class:`~noisylabels_pl.core.BatchFilter`.
     """
 
-    role = "weights"
-    tasks = ("classification", "regression")
+    needs = Needs(role="weights", tasks=("classification", "regression"), separate_samples=True)
 
     def __init__(
         self,
@@ -45,8 +45,11 @@ class FilterCallback(GradientCallback):
     ) -> None:
         super().__init__(convert_batchnorm=convert_batchnorm, criterion=criterion)
         self.filter = BatchFilter(forget_rate, **options)
-        self.needs_index = self.filter.second_forward is not False
-        self.depends_on_batch = self.filter.scope == "rank"
+        self.needs = replace(
+            self.needs,
+            positions=self.filter.second_forward is not False,
+            depends_on_batch=self.filter.scope == "rank",
+        )
 
     @abstractmethod
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
@@ -58,15 +61,12 @@ class FilterCallback(GradientCallback):
             target: ``(B, ...)`` the same.
         """
 
-    def needs_norms(self) -> bool:
-        return False
-
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         self._epoch = trainer.current_epoch
-        self._is_filtered = self.needs_index and self.filter.uses_second_forward(self._epoch, len(batch.index))
+        self._is_filtered = self.needs.positions and self.filter.uses_second_forward(self._epoch, len(batch.index))
         if self._is_filtered:
             self._drop_from_batch(trainer, pl_module, batch)
 
@@ -76,15 +76,15 @@ class FilterCallback(GradientCallback):
         kept, kept_fraction = self.filter.keep(self.scores(losses, logits, target), self._epoch)
         if isinstance(batch, Batch):
             batch.kept = (kept,)
-        if self.needs_norms():
-            return self.weighted(losses, kept / kept_fraction)
+        if self.needs.gradient_norms:
+            return self.reweighted(losses, kept / kept_fraction)
         return masked_losses(losses, kept, kept_fraction)
 
     def _drop_from_batch(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch) -> None:
         """Score all samples by a forward pass, and leave only the kept ones in the batch."""
-        with torch.set_grad_enabled(self.needs_norms()), self.filter.scoring_pass(trainer, module):
+        with torch.set_grad_enabled(self.needs.gradient_norms), self.filter.scoring_pass(trainer, module):
             output = module(batch.x)
-            scores = self.scores(per_sample_losses(self.hooked, output, batch.y), output, batch.y)
+            scores = self.scores(per_sample_losses(self.criterion_module, output, batch.y), output, batch.y)
         kept = self.filter.keep_indices(scores, self._epoch)
         batch.x, batch.y, batch.index = batch.x[kept], batch.y[kept], batch.index[kept]
         batch.kept = (torch.ones_like(kept, dtype=torch.bool),)

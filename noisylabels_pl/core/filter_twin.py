@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
 from noisylabels_pl.core.criterion_callback import per_sample_losses
+from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.core.twin import TwinModule
 from noisylabels_pl.data import Batch
 
@@ -46,7 +47,7 @@ class FilterTwin(TwinModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         *,
         forget_rate: float,
-        task: str = "classification",
+        task: TaskName = "classification",
         **options: Unpack[FilterOptions],
     ) -> None:
         super().__init__(make_net, num_outputs, optimizer, scheduler, task=task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -12,44 +13,50 @@ from noisylabels_pl.data import Batch
 
 
 class RobustLoss(CriterionCallback):
-    """Trains with another loss than the module's own: ``Trainer(callbacks=[RobustLoss(GCELoss(q=0.7))])``.
+    """Trains with another loss than the module's own, and validates with the module's.
 
-    The module's criterion goes on deciding between mean and sum, and validation goes on using it; one with class
-    weights or an ``ignore_index``, of which ``loss`` would know nothing, is refused. Unlike other methods this one
-    needs no positions of samples, so any loader will do.
+    The module's criterion still decides between mean and sum. A criterion with class weights or an ``ignore_index`` is
+    refused, because ``loss`` would ignore them. This callback reads no positions of samples, so it works with every
+    loader.
 
     Args:
         loss: ``(logits, target)`` to a loss; without trainable parameters.
         criterion: see :class:`CriterionCallback`.
 
     Raises:
+        TypeError: ``loss`` is not a module.
         ValueError: ``loss`` has trainable parameters.
+
+    Example:
+        >>> from noisylabels_pl import GCELoss
+        >>> callback = RobustLoss(GCELoss(q=0.7))
+        >>> trainer = L.Trainer(callbacks=[callback], accelerator="cpu", logger=False, enable_checkpointing=False)
     """
 
-    needs_index = False
+    needs = replace(CriterionCallback.needs, positions=False)
 
     def __init__(self, loss: nn.Module, *, criterion: str | None = None) -> None:
         super().__init__(criterion=criterion)
         if not isinstance(loss, nn.Module):
-            raise TypeError(f"RobustLoss takes a loss module, such as RobustLoss(GCELoss()), got {loss!r}")
+            raise TypeError(f"loss must be a module, such as RobustLoss(GCELoss()), got {loss!r}")
         if any(parameter.requires_grad for parameter in loss.parameters()):
             raise ValueError(
                 f"loss {type(loss).__name__} has trainable parameters, which no optimizer would know; make it the "
                 "module's own: self.criterion = loss"
             )
         self.loss = loss
-        self.tasks = getattr(loss, "tasks", ("classification", "regression"))
+        self.needs = replace(self.needs, tasks=getattr(loss, "tasks", ("classification", "regression")))
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         return per_sample_losses(self.loss.to(logits.device), logits, target)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        own = self._hooked
-        if getattr(own, "weight", None) is not None or getattr(own, "ignore_index", -100) != -100:
+        criterion = self.criterion_module
+        if getattr(criterion, "weight", None) is not None or getattr(criterion, "ignore_index", -100) != -100:
             raise ValueError(
-                f"{type(own).__name__} has class weights or an ignore_index, of which {type(self.loss).__name__} would "
-                "know nothing; make the loss the module's own, self.criterion = loss, or leave them out"
+                f"{type(criterion).__name__} has class weights or an ignore_index, which {type(self.loss).__name__} "
+                "would ignore; make the loss the module's own, self.criterion = loss, or leave them out"
             )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -4,38 +4,42 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from noisylabels_pl.core.criterion_callback import ROLE_MEANING, CriterionCallback
 from noisylabels_pl.core.scoring import Scores, score, training_loader
-from noisylabels_pl.core.criterion_callback import ROLES, CriterionCallback
 from noisylabels_pl.data import Batch, Selection, SelectionSampler
+from noisylabels_pl.functional import check_range
 
 
 class SelectionCallback(CriterionCallback):
     """Trains each epoch on the samples that :meth:`select` chooses after a pass over the whole training set.
 
-    The samples of an epoch are chosen at the end of the one before, because with worker processes an epoch's first
-    batches are read before ``on_train_epoch_start``; those of the first epoch, also after a resume, in
-    ``on_train_start``, followed by a reload. A checkpoint says for which epoch its selection is; one that was written
-    before the next selection existed is selected anew from the same weights. The result is the same, unless
-    ``train_mode`` scores augmented images of a run that had ended and is given more epochs.
+    The samples of an epoch are chosen at the end of the epoch before, because worker processes read an epoch's first
+    batches before ``on_train_epoch_start``. The samples of the first epoch, also after a resume, are chosen in
+    ``on_train_start``, followed by a reload. A checkpoint says for which epoch its selection is. If it was written
+    before the next selection existed, the selection is made again from the same weights. The result is the same, with
+    one exception: ``train_mode`` scores augmented images, and a run that had ended and gets more epochs scores others.
 
-    Logs ``selection/size``, ``selection/overlap`` (share that the previous selection also had), ``selection/scoring_s``
-    and ``selection/selecting_s`` for the epoch that trains on the selection.
+    Logs ``selection/size``, ``selection/overlap`` (the fraction that the previous selection contained, too),
+    ``selection/scoring_s`` and ``selection/selecting_s`` for the epoch that trains on the selection.
 
     Args:
         warmup_epochs: epochs on all samples before the first selection.
         scoring_loader: an :func:`~noisylabels_pl.indexed` loader over the same samples in the same order, for a dataset
-            whose own transforms augment; the training loader's dataset if not given.
+            whose transforms augment; the training loader's dataset if not given.
         train_mode: score with the network in training mode.
         bf16_scoring: score under autocast to bfloat16, whatever the trainer's precision.
         criterion: see :class:`CriterionCallback`.
     """
+
+    needs = replace(CriterionCallback.needs, role="samples")
 
     def __init__(
         self,
@@ -47,57 +51,73 @@ class SelectionCallback(CriterionCallback):
         criterion: str | None = None,
     ) -> None:
         super().__init__(criterion=criterion)
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must not be negative, got {warmup_epochs}")
+        check_range("warmup_epochs", warmup_epochs, "[0, inf)")
         self.warmup_epochs = warmup_epochs
         self.scoring_loader = scoring_loader
         self.train_mode = train_mode
         self.bf16_scoring = bf16_scoring
         self.selection: Selection | None = None
-        self._epoch = -1  # the epoch that the selection is for
+        self._selection_epoch = -1  # the epoch that trains on the selection
         self._report: dict[str, float] = {}
-        self._columns: dict[str, Tensor] = {}  # fields of the selection by position in the training set, on the device
+        # Weights and coefficients of the selection by position in the training set, on the device.
+        self._values_by_position: dict[str, Tensor] = {}
         self._targets: Tensor | None = None  # of the last scoring pass
         self._sampler: SelectionSampler | None = None
-        self._reload_every: int | None = None  # the Trainer's own value, while a fit lasts
+        self._reload_every: int | None = None  # the Trainer's setting, while a fit lasts
         self._num_batches = 0  # when Lightning last counted them
-
-    role = "samples"
 
     @abstractmethod
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
-        """The samples to train on in ``epoch``, on the CPU.
+        """Return the samples to train on in an epoch, on the CPU.
 
-        Called on every rank, with the same scores, so that they may share the work by :func:`~noisylabels_pl.core.run_sharded`.
-        The first rank's selection is used.
+        It is called on every rank with the same scores, so that the ranks may divide the work by
+        :func:`~noisylabels_pl.core.run_sharded`. The first rank's selection is used.
+
+        Args:
+            module: the LightningModule in training.
+            scores: its logits and the observed targets of all training samples.
+            epoch: the coming epoch, counted from 0.
         """
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        weights = self.of_batch("weights", batch)
+        weights = self.values_for("weights", batch)
         return losses if weights is None else weights * losses
 
     def conflict(self, other: CriterionCallback) -> str | None:
-        # Also if neither needs the criterion.
-        return f"both {ROLES['samples']}" if isinstance(other, SelectionCallback) else super().conflict(other)
+        # Two selections are refused even if neither needs the criterion.
+        if isinstance(other, SelectionCallback):
+            return f"both {ROLE_MEANING['samples']}"
+        return super().conflict(other)
 
-    def of_batch(self, field: str, batch: Batch) -> Tensor | None:
-        """``(B,)``: the selection's ``weights`` or ``lam`` for the samples of a batch, if it has any."""
+    def values_for(self, field: Literal["weights", "lam"], batch: Batch) -> Tensor | None:
+        """Return the selection's ``weights`` or ``lam`` for the samples of a batch, if it has any.
+
+        Args:
+            field: of the :class:`~noisylabels_pl.data.Selection`.
+            batch: a training batch.
+
+        Returns:
+            ``(B,)``, or ``None``.
+        """
         values: Tensor | None = getattr(self.selection, field, None)
         if values is None or self.selection is None:
             return None
-        if field not in self._columns:
-            table = values.new_zeros(int(self.selection.indices.max()) + 1)
-            table[self.selection.indices] = values
-            self._columns[field] = table.to(batch.index.device)
-        return self._columns[field][batch.index]
+        if field not in self._values_by_position:
+            by_position = values.new_zeros(int(self.selection.indices.max()) + 1)
+            by_position[self.selection.indices] = values
+            self._values_by_position[field] = by_position.to(batch.index.device)
+        return self._values_by_position[field][batch.index]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
         self._reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
-        # Of an earlier fit; a resume loads its own after this.
-        self.selection, self._epoch, self._report, self._targets = None, -1, {}, None
+        # Forget an earlier fit; a resumed fit loads its own state after this.
+        self.selection = None
+        self._selection_epoch = -1
+        self._report = {}
+        self._targets = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.overfit_batches:  # type: ignore[attr-defined]
@@ -106,17 +126,17 @@ class SelectionCallback(CriterionCallback):
                 "batches in every epoch; use limit_train_batches, or leave the callback out"
             )
         super().on_train_start(trainer, pl_module)
-        if self._epoch != trainer.current_epoch:
-            self._update(trainer, pl_module, trainer.current_epoch)
-        # Lightning has already made an iterator, over all samples and in the order of epoch 0. Any epoch is past -1
-        # epochs since the last reload, so this one is discarded. (Also before a selection exists: a loader that is
-        # made anew by every reload is better refused now.)
-        self._install(trainer).set_epoch(trainer.current_epoch)
-        _reload_every(trainer, -1)
+        if self._selection_epoch != trainer.current_epoch:
+            self._update_selection(trainer, pl_module, trainer.current_epoch)
+        # Lightning has already made an iterator, over all samples and in the order of epoch 0. More than -1 epochs have
+        # passed since the last reload in any epoch, so Lightning discards the iterator. This also happens before a
+        # selection exists: a loader that is made anew by every reload is better refused now.
+        self._install_selection(trainer).set_epoch(trainer.current_epoch)
+        _set_reload_every(trainer, -1)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._reload_every is not None:
-            _reload_every(trainer, self._reload_every)
+            _set_reload_every(trainer, self._reload_every)
         if training_loader(trainer).sampler is not self._sampler:
             raise RuntimeError(
                 "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
@@ -128,29 +148,33 @@ class SelectionCallback(CriterionCallback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        epoch = trainer.current_epoch + 1
-        if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epoch:
+        next_epoch = trainer.current_epoch + 1
+        if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= next_epoch:
             return
-        self._update(trainer, pl_module, epoch)
-        self._install(trainer)
+        self._update_selection(trainer, pl_module, next_epoch)
+        self._install_selection(trainer)
         if len(training_loader(trainer)) != self._num_batches:
-            # Without a reload Lightning keeps the old number of batches: it then cuts a longer epoch short, and waits
+            # Without a reload Lightning keeps the old number of batches. It then cuts a longer epoch short, and waits
             # in vain for the last batch of a shorter one before it validates.
-            _reload_every(trainer, 1)
+            _set_reload_every(trainer, 1)
 
     def state_dict(self) -> dict[str, Any]:
         selection = None if self.selection is None else vars(self.selection)
-        return super().state_dict() | {"epoch": self._epoch, "selection": selection, "report": self._report}
+        return super().state_dict() | {"epoch": self._selection_epoch, "selection": selection, "report": self._report}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         selection = state_dict["selection"]
         self.selection = None if selection is None else Selection(**selection)
-        self._epoch, self._report = state_dict["epoch"], state_dict["report"]
-        self._columns = {}
+        self._selection_epoch = state_dict["epoch"]
+        self._report = state_dict["report"]
+        self._values_by_position = {}
 
-    def _update(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
-        previous, self._epoch, self._columns = self.selection, epoch, {}
+    def _update_selection(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
+        """Score the training set and select the samples of an epoch; all samples before the end of the warm-up."""
+        previous = self.selection
+        self._selection_epoch = epoch
+        self._values_by_position = {}
         if epoch < self.warmup_epochs:
             self.selection = None
             return
@@ -161,19 +185,21 @@ class SelectionCallback(CriterionCallback):
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting
         scored = time.perf_counter()
-        self.selection = selection = trainer.strategy.broadcast(self.select(module, scores, epoch))
+        selection: Selection = trainer.strategy.broadcast(self.select(module, scores, epoch))
+        self.selection = selection
         self._report = {
             "selection/size": float(len(selection.indices)),
             "selection/scoring_s": scored - start,
             "selection/selecting_s": time.perf_counter() - scored,
         }
         if previous is not None:
-            shared = torch.isin(selection.indices, previous.indices).double().mean()
-            self._report["selection/overlap"] = float(shared)
+            overlap = torch.isin(selection.indices, previous.indices).double().mean()
+            self._report["selection/overlap"] = float(overlap)
 
-    def _install(self, trainer: L.Trainer) -> SelectionSampler:
-        """Hand the selection to the training loader's sampler."""
-        sampler = training_loader(trainer).sampler
+    def _install_selection(self, trainer: L.Trainer) -> SelectionSampler:
+        """Hand the selection to the training loader's sampler, and return the sampler."""
+        loader = training_loader(trainer)
+        sampler = loader.sampler
         if not isinstance(sampler, SelectionSampler):
             raise TypeError(
                 f"{type(self).__name__} chooses the samples, but the training loader has a {type(sampler).__name__}; "
@@ -183,7 +209,7 @@ class SelectionCallback(CriterionCallback):
             _check_positions(self.selection, len(sampler.dataset))  # type: ignore[arg-type]
         sampler.selection = self.selection
         self._sampler = sampler
-        if not len(training_loader(trainer)):
+        if not len(loader):
             raise ValueError(
                 f"a selection of {len(sampler)} samples does not fill one batch and the training loader has "
                 "drop_last=True; set it to False, or select more"
@@ -191,15 +217,16 @@ class SelectionCallback(CriterionCallback):
         return sampler
 
     def _check_targets(self, targets: Tensor, loader: DataLoader[Any]) -> None:
-        if len(targets) != len(loader.dataset):  # type: ignore[arg-type]
+        num_samples = len(loader.dataset)  # type: ignore[arg-type]
+        if len(targets) != num_samples:
             raise ValueError(
-                f"scoring_loader has {len(targets)} samples, the training loader another number; give it "
-                "the same samples in the same order"
+                f"scoring_loader has {len(targets)} samples, the training loader {num_samples}; give it the same "
+                "samples in the same order"
             )
         if loader.persistent_workers and self._targets is not None and not torch.equal(targets, self._targets):
-            changed = int((targets != self._targets).sum())
+            num_changed = int((targets != self._targets).sum())
             raise ValueError(
-                f"{changed} labels of the dataset changed during training, which persistent workers do not notice; "
+                f"{num_changed} labels of the dataset changed during training, which persistent workers do not notice; "
                 "set persistent_workers=False, or leave the dataset alone and set batch.y in on_train_batch_start"
             )
         self._targets = targets
@@ -207,27 +234,28 @@ class SelectionCallback(CriterionCallback):
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         super()._release(trainer, module)
         if self._reload_every is not None:
-            _reload_every(trainer, self._reload_every)
-        self._reload_every = None
-        self._columns, self._targets = {}, None
+            _set_reload_every(trainer, self._reload_every)
         if self._sampler is not None:
             self._sampler.selection = None  # the loader may serve another fit
+        self._reload_every = None
+        self._values_by_position = {}
+        self._targets = None
         self._sampler = None
 
 
 def _check_positions(selection: Selection, num_samples: int) -> None:
     if not len(selection.indices):
         raise ValueError("select() chose no samples; let it choose some, or raise warmup_epochs")
-    for field in ("indices", "partners"):
-        positions: Tensor | None = getattr(selection, field)
-        if positions is not None and not 0 <= int(positions.min()) <= int(positions.max()) < num_samples:
+    positions: dict[str, Tensor | None] = {"indices": selection.indices, "partners": selection.partners}
+    for field, values in positions.items():
+        if values is not None and not 0 <= int(values.min()) <= int(values.max()) < num_samples:
             raise ValueError(
-                f"the selection's {field} reach from {int(positions.min())} to {int(positions.max())}, but the "
-                f"training set has {num_samples} samples; select among those, and resume with the data that the "
-                "checkpoint was made from"
+                f"the selection's {field} reach from {int(values.min())} to {int(values.max())}, but the training set "
+                f"has {num_samples} samples; select among those, and resume with the data that the checkpoint was made "
+                "from"
             )
 
 
-def _reload_every(trainer: L.Trainer, epochs: int) -> None:
+def _set_reload_every(trainer: L.Trainer, epochs: int) -> None:
     """Set the Trainer's flag of that name, which Lightning documents but does not declare."""
     trainer.reload_dataloaders_every_n_epochs = epochs  # type: ignore[attr-defined]

@@ -1,9 +1,8 @@
-"""Methods that need several fits, each building on what the ones before found out."""
+"""Methods that need several fits, each of which builds on the ones before."""
 
 from __future__ import annotations
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,21 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from noisylabels_pl.core.task import TaskName
+from noisylabels_pl.data.files import write_atomically
+
 Artifacts = dict[str, Tensor]
-"""What stages hand on, by name: a transition matrix, labels, indices, weights."""
+"""The results that stages hand on, by name: a transition matrix, labels, indices, weights."""
 
 _log = logging.getLogger(__name__)
+
+
+def _no_artifacts(trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
+    return {}
+
+
+def _keep_weights(module: L.LightningModule, artifacts: Artifacts) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -26,36 +36,36 @@ class Stage:
 
     Attributes:
         name: of the stage, and of its folder.
-        method: from the artifacts of earlier stages to what this one trains with: a criterion, a callback, or whatever
-            else is a method.
-        outputs: from the fitted ``(trainer, module)`` to the artifacts that this stage adds; called on all ranks, the
-            first one's count.
-        initialize: called with the fresh module and the artifacts before the fit, to start from given weights for example.
+        method: takes the artifacts of earlier stages, and returns the method to train with: a criterion, a callback, or
+            any other method.
+        outputs: takes the fitted ``(trainer, module)``, and returns the artifacts that this stage adds. It runs on all
+            ranks; the first rank's artifacts are used.
+        initialize: called with the fresh module and the artifacts before the fit, for example to load weights.
         max_epochs: of this stage; the Trainer's if not given.
-        monitor: what its best checkpoint is chosen by, ``val/loss`` or ``val/acc``; the run's choice if not given.
+        monitor: metric that chooses its best checkpoint, ``val/loss`` or ``val/acc``; the run's if not given.
     """
 
     name: str
     method: Callable[[Artifacts], Any]
-    outputs: Callable[[L.Trainer, L.LightningModule], Artifacts] = lambda trainer, module: {}
-    initialize: Callable[[L.LightningModule, Artifacts], None] = lambda module, artifacts: None
+    outputs: Callable[[L.Trainer, L.LightningModule], Artifacts] = _no_artifacts
+    initialize: Callable[[L.LightningModule, Artifacts], None] = _keep_weights
     max_epochs: int | None = None
     monitor: str | None = None
 
 
 class StagedMethod(ABC):
-    """A method of several stages, each trained with a method of its own."""
+    """A method of several stages, each of which trains with a method of its own."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    tasks: ClassVar[tuple[TaskName, ...]] = ("classification",)
 
     @property
     def reveals(self) -> tuple[str, ...]:
-        """What of the noise it is to be told, on the user's explicit wish: ``("T",)`` for the configured matrix."""
+        """Ground-truth quantities that the user asked to reveal to the method: ``("T",)`` for the configured matrix."""
         return ()
 
     @abstractmethod
     def stages(self) -> list[Stage]:
-        """In the order in which they are fitted; what a run reports is the last one's."""
+        """Return the stages in the order in which they are fitted; a run reports the last one's results."""
 
 
 def run_stages(
@@ -66,53 +76,56 @@ def run_stages(
     resume: bool = False,
     given: Artifacts | None = None,
 ) -> Artifacts:
-    """Fit one stage after another and keep what each hands on in ``folder/<name>.pt``.
+    """Fit one stage after another, and save the artifacts of each in ``folder/<name>.pt``.
 
     Args:
         stages: with different names.
         folder: exists, and is the same for all ranks.
-        fit: trains one stage. When resuming it goes on from the checkpoint that it finds, and a stage that handed on
-            its artifacts is not fitted again; the last one always is, so that there is something to report.
-        resume: whether to look for the artifacts of an earlier run.
+        fit: trains one stage. When resuming, it continues from the checkpoint that it finds.
+        resume: whether to use the artifacts of an earlier run instead of fitting those stages again. The last stage is
+            always fitted, so that there is something to report.
         given: artifacts that the first stage already has.
 
     Returns:
         The artifacts of all stages.
 
     Raises:
-        ValueError: two stages have the same name, or hand on an artifact of the same name.
+        ValueError: two stages have the same name, or add an artifact of the same name.
     """
-    names = [stage.name for stage in stages]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"a staged method needs stages of different names, got {', '.join(names) or 'none'}")
-    artifacts: Artifacts = dict(given or {})
+    _check_names(stages)
+    files = [folder / f"{stage.name}.pt" for stage in stages]
     if not resume:
-        for stage in stages:  # of an older run, which a later resume would take for this one's
-            (folder / f"{stage.name}.pt").unlink(missing_ok=True)
-    for stage in stages:
-        path = folder / f"{stage.name}.pt"
-        if resume and path.is_file() and stage is not stages[-1]:
-            added = torch.load(path, weights_only=True)
+        for file in files:  # a later resume would mistake an older run's files for this run's
+            file.unlink(missing_ok=True)
+    artifacts = dict(given or {})
+    for stage, file in zip(stages, files, strict=True):
+        if resume and file.is_file() and stage is not stages[-1]:
+            added: Artifacts = torch.load(file, weights_only=True)
             _log.info("stage %s was finished before and left %s", stage.name, ", ".join(added) or "nothing")
         else:
             trainer, module = fit(stage, artifacts)
-            added = stage.outputs(trainer, module)
-            if not isinstance(added, dict) or not all(isinstance(value, Tensor) for value in added.values()):
-                raise TypeError(
-                    f"outputs of stage {stage.name} must return {{name: tensor}}, got {type(added).__name__}"
-                )
-            added = {name: value.cpu() for name, value in added.items()}
-            added = trainer.strategy.broadcast(added)
-            if twice := artifacts.keys() & added.keys():
-                raise ValueError(f"stage {stage.name} hands on {', '.join(sorted(twice))}, as an earlier stage does")
+            added = _outputs(stage, trainer, module)
+            if repeated := artifacts.keys() & added.keys():
+                raise ValueError(f"stage {stage.name} adds {', '.join(sorted(repeated))}, as an earlier stage does")
             if trainer.is_global_zero and len(stages) > 1:
-                _save(added, path)
+                # A half-written file would pass for a finished stage.
+                with write_atomically(file) as partial:
+                    torch.save(added, partial)
         artifacts |= added
     return artifacts
 
 
-def _save(artifacts: Artifacts, path: Path) -> None:
-    """All or nothing, because a half-written file would pass for a finished stage."""
-    partial = path.with_suffix(".partial")
-    torch.save(artifacts, partial)
-    os.replace(partial, path)
+def _check_names(stages: Sequence[Stage]) -> None:
+    names = [stage.name for stage in stages]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"a staged method needs stages of different names, got {', '.join(names) or 'none'}")
+
+
+def _outputs(stage: Stage, trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
+    """Return the artifacts that a fitted stage adds: the first rank's, on the CPU, in all ranks."""
+    added = stage.outputs(trainer, module)
+    if not isinstance(added, dict) or not all(isinstance(value, Tensor) for value in added.values()):
+        raise TypeError(f"outputs of stage {stage.name} must return {{name: tensor}}, got {type(added).__name__}")
+    on_cpu = {name: value.cpu() for name, value in added.items()}
+    artifacts: Artifacts = trainer.strategy.broadcast(on_cpu)
+    return artifacts

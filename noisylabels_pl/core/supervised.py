@@ -1,4 +1,4 @@
-"""Plain supervised training, which every method builds on."""
+"""Plain supervised training, the base of every method that brings its own module."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from noisylabels_pl.core.task import Classification, Regression, Task
+from noisylabels_pl.functional import at_least_float32
 
-LOG_EVERY = 50  # steps
+LOG_EVERY_N_STEPS = 50
 
 
 class Supervised(L.LightningModule):
-    """A network trained on the observed targets with one criterion.
+    """Trains a network on the observed targets with one criterion.
 
     Logs ``train/loss`` and, for every validation loader by its name, ``<name>/loss`` and the task's metric.
 
     Args:
         net: ``(B, ...)`` to ``(B, task.num_outputs)``.
-        task: what the outputs are.
+        task: the meaning of the outputs.
         optimizer: called with the parameters.
         scheduler: called with the optimizer; steps once an epoch.
         criterion: ``(output, target)`` to a scalar; the task's own if not given.
@@ -43,9 +43,10 @@ class Supervised(L.LightningModule):
         self.criterion = criterion or task.criterion()
         self.optimizer = optimizer
         self.scheduler = scheduler
-        # A metric for each loader, because they are summed up at the same time.
-        self._sums: dict[str, tuple[Any, int]] = {}  # of losses that are not logged yet, of how many samples
+        # One metric for each loader, because Lightning evaluates both loaders in one pass.
         self.metrics = nn.ModuleDict({name: task.make_metric() for name in ("val", "test")})
+        # Losses that are not logged yet, by name: their sum over the samples, and the number of samples.
+        self._loss_sums: dict[str, tuple[Any, int]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.net(x)
@@ -57,56 +58,68 @@ class Supervised(L.LightningModule):
         self.log_means({"train/loss": loss}, len(y), batch_idx)
         return loss
 
-    def log_means(self, losses: dict[str, Tensor], size: int, batch_idx: int) -> None:
-        """Log the means over the epoch of a batch of ``size`` samples' losses, many steps at a time.
+    def log_means(self, losses: dict[str, Tensor], batch_size: int, batch_idx: int) -> None:
+        """Log the epoch's mean of some losses, in every 50th step only.
 
-        ``self.log`` in every step would take as long as a small network's forward pass. Of an epoch that ends early the
-        last steps may be missing.
+        ``self.log`` in every step would take as long as the forward pass of a small network. In an epoch that ends
+        early, the last steps may be missing from the mean.
+
+        Args:
+            losses: scalars of this batch, by name.
+            batch_size: samples in the batch.
+            batch_idx: number of the batch in its epoch.
         """
         if batch_idx == 0:
-            self._sums = {}  # a fit may have been broken off
+            self._loss_sums = {}  # an earlier fit may have been interrupted
         for name, loss in losses.items():
-            total, samples = self._sums.get(name, (0.0, 0))
-            value = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))
-            self._sums[name] = total + size * value, samples + size
+            total, num_samples = self._loss_sums.get(name, (0.0, 0))
+            total = total + batch_size * at_least_float32(loss.detach())
+            self._loss_sums[name] = (total, num_samples + batch_size)
+        if self._is_logging_step(batch_idx):
+            options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+            for name, (total, num_samples) in self._loss_sums.items():
+                mean = total / num_samples
+                self.log(name, mean, prog_bar=name == "train/loss", batch_size=num_samples, **options)
+            self._loss_sums = {}
+
+    def _is_logging_step(self, batch_idx: int) -> bool:
         try:
             trainer = self.trainer
         except RuntimeError:  # a step by hand, outside of a fit
-            return
-        if batch_idx % LOG_EVERY and not trainer.is_last_batch and trainer.global_step + 1 != trainer.max_steps:
-            return
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        for name, (total, samples) in self._sums.items():
-            self.log(name, total / samples, prog_bar=name == "train/loss", batch_size=samples, **options)
-        self._sums = {}
+            return False
+        is_last = trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps
+        return is_last or batch_idx % LOG_EVERY_N_STEPS == 0
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         loaders = self.trainer.val_dataloaders
-        self._evaluate(list(loaders)[dataloader_idx] if isinstance(loaders, dict) else "val", batch)
+        name = list(loaders)[dataloader_idx] if isinstance(loaders, dict) else "val"
+        self._evaluate(name, batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         self._evaluate("test", batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._report()
+        self._log_metrics()
 
     def on_test_epoch_end(self) -> None:
-        self._report()
+        self._log_metrics()
 
     def _evaluate(self, name: str, batch: Any) -> None:
         x, y = batch
         output = self(x)
-        # Validation targets are noisy: a criterion that knows how says what it expects to be observed.
+        predicted = output
+        # Validation labels are noisy. A loss correction knows the distribution of the labels that are observed.
         observed = getattr(self.criterion, "observed", None)
-        predicted = observed(output) if observed is not None and name == "val" else output
+        if observed is not None and name == "val":
+            predicted = observed(output)
         self.task.update(self.metrics[name], predicted, y)  # type: ignore[arg-type]
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(y), "sync_dist": True}
         self.log(f"{name}/loss", self.criterion(output, y), add_dataloader_idx=False, **options)
 
-    def _report(self) -> None:
+    def _log_metrics(self) -> None:
         for name, metric in self.metrics.items():
             if metric.update_called:
-                self.log_dict(self.task.computed(metric, name), sync_dist=True)  # type: ignore[arg-type]
+                self.log_dict(self.task.compute(metric, name), sync_dist=True)  # type: ignore[arg-type]
                 metric.reset()  # type: ignore[operator]
 
     def configure_optimizers(self) -> Any:
@@ -117,7 +130,7 @@ class Supervised(L.LightningModule):
 
 
 class Classifier(Supervised):
-    """Trains a network to tell classes apart; see :class:`Supervised`.
+    """Trains a network to predict classes; see :class:`Supervised`.
 
     Args:
         net: ``(B, ...)`` to ``(B, num_classes)`` logits.
@@ -125,6 +138,12 @@ class Classifier(Supervised):
         optimizer: called with the parameters.
         scheduler: called with the optimizer; steps once an epoch.
         criterion: ``(logits, target)`` to a scalar; cross-entropy if not given.
+
+    Example:
+        >>> import torch
+        >>> module = Classifier(nn.Linear(4, 3), 3, torch.optim.SGD)
+        >>> module(torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
     """
 
     def __init__(
@@ -141,7 +160,7 @@ class Classifier(Supervised):
 class Regressor(Supervised):
     """Trains a network to predict real numbers; see :class:`Supervised`.
 
-    Logs R2 of each output, against the mean of the evaluated targets, as ``<name>/r2_0`` and so on, and their
+    Logs the R2 of each output, against the mean of the evaluated targets, as ``<name>/r2_0`` and so on, and their
     unweighted mean as ``<name>/r2``.
 
     Args:
@@ -150,6 +169,11 @@ class Regressor(Supervised):
         optimizer: called with the parameters.
         scheduler: called with the optimizer; steps once an epoch.
         criterion: ``(prediction, target)`` to a scalar; the mean squared error if not given.
+
+    Example:
+        >>> import torch
+        >>> Regressor(nn.Linear(4, 2), 2, torch.optim.SGD).criterion
+        MSELoss()
     """
 
     def __init__(

@@ -1,10 +1,10 @@
-"""What a network predicts, and how it is judged."""
+"""Classification and regression: the outputs of a network, its metric, and the plain loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,44 +13,53 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from noisylabels_pl.functional import check_choice
 
+TaskName = Literal["classification", "regression"]
+
 
 class Task(ABC):
-    """What a network predicts, how it is judged, and the loss it is trained with by default.
+    """The outputs of a network, the metric that judges them, and the loss that trains them by default.
+
+    Args:
+        num_outputs: values that the network returns for a sample.
 
     Attributes:
-        metric: by which predictions are judged; higher is better.
-        methods: some that are for it, for messages.
-        num_outputs: values that the network gives for a sample.
+        metric: name of the metric; higher is better.
     """
 
     metric: ClassVar[str]
-    methods: ClassVar[str]
 
     def __init__(self, num_outputs: int) -> None:
         self.num_outputs = num_outputs
 
     @abstractmethod
     def criterion(self) -> nn.Module:
-        """The plain loss."""
+        """Return the plain loss."""
 
     @abstractmethod
     def make_metric(self) -> Metric:
-        """Counts up predictions and targets."""
+        """Return a new metric of predictions and targets."""
 
     @abstractmethod
     def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Count a batch."""
+        """Add a batch to the metric."""
 
     @abstractmethod
-    def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
-        """What to log of an epoch's metric, by name."""
+    def compute(self, metric: Metric, loader: str) -> dict[str, Any]:
+        """Return the values to log at the end of an epoch, by name; ``loader`` is ``val`` or ``test``."""
 
 
 class Classification(Task):
-    """One class out of ``num_outputs``, judged by accuracy."""
+    """One class out of ``num_outputs``, judged by the accuracy ``acc``.
+
+    Example:
+        >>> task = Classification(3)
+        >>> metric = task.make_metric()
+        >>> task.update(metric, torch.tensor([[0.1, 0.8, 0.1], [0.6, 0.2, 0.2]]), torch.tensor([1, 2]))
+        >>> task.compute(metric, "val")
+        {'val/acc': tensor(0.5000)}
+    """
 
     metric = "acc"
-    methods = "ce, crust, elr, forward, prl_l or co_prl_l"
 
     def criterion(self) -> nn.Module:
         return nn.CrossEntropyLoss()
@@ -61,15 +70,14 @@ class Classification(Task):
     def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
         metric.update(output, target)
 
-    def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
-        return {f"{loader}/acc": metric.compute()}
+    def compute(self, metric: Metric, loader: str) -> dict[str, Any]:
+        return {f"{loader}/{self.metric}": metric.compute()}
 
 
 class Regression(Task):
-    """``num_outputs`` real numbers, judged by R2: of each, and their unweighted mean as ``r2``."""
+    """``num_outputs`` real numbers, judged by the R2 of each, and their unweighted mean ``r2``."""
 
     metric = "r2"
-    methods = "mse, huber, prl_l, prl_g or co_prl_l"
 
     def criterion(self) -> nn.Module:
         return nn.MSELoss()
@@ -80,29 +88,44 @@ class Regression(Task):
     def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
         if output.shape != target.shape or output.shape[1:] != (self.num_outputs,):
             raise ValueError(
-                f"the network gives {tuple(output.shape)} for targets {tuple(target.shape)}; both must be "
-                f"(B, {self.num_outputs}), as num_outputs has it"
+                f"the network returns {tuple(output.shape)} for targets {tuple(target.shape)}; both must be "
+                f"(B, {self.num_outputs}), as num_outputs says"
             )
-        # Sums of squares of targets far from 0 leave nothing of a float32; Apple's GPUs have no other.
+        # In float32 the sums of squares of targets far from 0 lose all digits. Apple's GPUs have no float64.
         if output.device.type != "mps":
-            output, target = output.double(), target.double()
+            output = output.double()
+            target = target.double()
             metric.set_dtype(torch.float64)
         metric.update(output, target)
 
-    def computed(self, metric: Metric, loader: str) -> dict[str, Any]:
-        each = metric.compute().flatten()
-        values = {f"{loader}/r2": each.mean()}
-        return values | ({f"{loader}/r2_{i}": value for i, value in enumerate(each)} if len(each) > 1 else {})
+    def compute(self, metric: Metric, loader: str) -> dict[str, Any]:
+        scores = metric.compute().flatten()
+        values = {f"{loader}/{self.metric}": scores.mean()}
+        if len(scores) > 1:
+            values |= {f"{loader}/{self.metric}_{i}": score for i, score in enumerate(scores)}
+        return values
 
 
-TASKS: dict[str, type[Task]] = {"classification": Classification, "regression": Regression}
+TASKS: dict[TaskName, type[Task]] = {"classification": Classification, "regression": Regression}
 
 
 def check_task(method: str, tasks: Sequence[str], task: str) -> None:
-    """Raises ``ValueError`` if there is no such task, or a method is not made for it."""
-    check_choice("task", task, TASKS)
+    """Check that a method is made for a task.
+
+    Args:
+        method: its name, for the message.
+        tasks: the tasks that it is for.
+        task: ``classification`` or ``regression``.
+
+    Raises:
+        ValueError: there is no such task, or the method is not for it.
+
+    Example:
+        >>> check_task("ELR", ("classification",), "regression")
+        Traceback (most recent call last):
+        ...
+        ValueError: ELR is for classification, but the data is for regression
+    """
+    check_choice("task", task, TaskName)
     if task not in tasks:
-        raise ValueError(
-            f"{method} is for {' and '.join(tasks)}, but the data is for {task}; take a method for that, such as "
-            f"{TASKS[task].methods}"
-        )
+        raise ValueError(f"{method} is for {' and '.join(tasks)}, but the data is for {task}")

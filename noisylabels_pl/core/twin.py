@@ -15,12 +15,21 @@ from torch.optim.lr_scheduler import LRScheduler
 from noisylabels_pl.core.scoring import training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.core.tables import SampleTables
-from noisylabels_pl.core.task import TASKS, check_task
+from noisylabels_pl.core.task import TASKS, TaskName, check_task
 from noisylabels_pl.data import Batch
 
 
 class Twins(nn.Module):
-    """Two networks of one kind; together they predict the mean of their outputs."""
+    """Two networks of one kind; together they predict the mean of their outputs.
+
+    Args:
+        first: the first network.
+        second: the second network.
+
+    Example:
+        >>> Twins(nn.Identity(), nn.Flatten())(torch.ones(1, 2))
+        tensor([[1., 1.]])
+    """
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
@@ -35,30 +44,30 @@ class Twins(nn.Module):
 class TwinModule(Supervised, ABC):
     """Trains two networks on the same batches, each with a loss that may depend on both.
 
-    One optimizer holds the parameters of both and minimizes the sum of the losses. As long as no loss sends gradients
-    into the other network, this is what an optimizer for each would do, bit for bit; and precision plugins, gradient
-    accumulation and schedulers work as for one network. Gradients are clipped for each network by itself, and so are
-    those of whatever else a subclass trains. Validation and test report the mean of the outputs.
+    One optimizer holds the parameters of both networks and minimizes the sum of the losses. As long as no loss sends
+    gradients into the other network, this equals one optimizer for each, bit for bit; and precision plugins, gradient
+    accumulation and schedulers work as for one network. Gradients are clipped for each network separately, and so are
+    the gradients of anything else that a subclass trains. Validation and test report the mean of the outputs.
 
-    A loss that is ``None`` lets its network rest for the step: its parameters get no gradient and stay as they are
-    (DDP then needs ``strategy="ddp_find_unused_parameters_true"``). A step that selects no sample returns
-    :func:`~noisylabels_pl.functional.selected_mean`, which is then a 0 with gradients of 0: if ``None`` came from one
-    rank only, the others would wait for it forever.
+    A network whose loss is ``None`` rests for the step: its parameters get no gradient and do not change (DDP then
+    needs ``strategy="ddp_find_unused_parameters_true"``). A step that selects no sample must return
+    :func:`~noisylabels_pl.functional.selected_mean` instead, a 0 with gradients of 0: the other ranks would wait
+    forever for a rank that returned ``None``.
 
     Args:
         make_net: makes a network; called twice, so that the two start from different weights.
-        num_outputs: ``C``; for regression the outputs of a sample.
-        optimizer: called with the parameters of both.
+        num_outputs: classes; in regression, the real numbers to predict for a sample.
+        optimizer: called with the parameters of both networks.
         scheduler: called with the optimizer; steps once an epoch.
-        task: ``classification``, or ``regression`` if the subclass's ``tasks`` have it.
+        task: ``classification``, or ``regression`` if the subclass's ``tasks`` contain it.
 
     Attributes:
         tables: state for every training sample, as in :class:`~noisylabels_pl.core.CriterionCallback`.
+        depends_on_batch: whether splitting a batch across ranks changes the result, as a top-k per rank does.
     """
 
     net: Twins
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
-    # Whether the parts of a batch that several processes get fare otherwise than the whole in one.
+    tasks: ClassVar[tuple[TaskName, ...]] = ("classification",)
     depends_on_batch: bool = False
 
     def __init__(
@@ -68,7 +77,7 @@ class TwinModule(Supervised, ABC):
         optimizer: Callable[[Any], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         *,
-        task: str = "classification",
+        task: TaskName = "classification",
     ) -> None:
         check_task(type(self).__name__, self.tasks, task)
         super().__init__(Twins(make_net(), make_net()), TASKS[task](num_outputs), optimizer, scheduler)
@@ -76,7 +85,7 @@ class TwinModule(Supervised, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        """The scalar loss of each network, or ``None`` for one that rests."""
+        """Return the scalar loss of each network, or ``None`` for a network that rests."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not isinstance(batch, Batch):
@@ -84,19 +93,13 @@ class TwinModule(Supervised, ABC):
                 f"a training batch is a {type(batch).__name__} without sample positions; "
                 "pass trainer.fit(module, noisylabels_pl.indexed(train_loader))"
             )
-        pair = self.losses(batch)
-        if (
-            not isinstance(pair, (tuple, list))
-            or len(pair) != 2
-            or any(loss is not None and loss.ndim for loss in pair)
-        ):
-            raise TypeError(f"{type(self).__name__}.losses must return two scalars, one for each network")
-        named = zip(("first", "second"), pair, strict=True)
-        losses = {name: loss for name, loss in named if loss is not None}
+        first, second = self._checked_pair(self.losses(batch))
+        losses = {name: loss for name, loss in (("first", first), ("second", second)) if loss is not None}
         if not losses:
             raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")
         total = torch.stack([*losses.values()]).sum()
-        means = {f"train/loss_{name}": loss for name, loss in losses.items()} | {"train/loss": total / len(losses)}
+        means = {f"train/loss_{name}": loss for name, loss in losses.items()}
+        means["train/loss"] = total / len(losses)
         self.log_means(means, len(batch.index), batch_idx)
         return total
 
@@ -111,17 +114,19 @@ class TwinModule(Supervised, ABC):
         if self.trainer.precision == "16-mixed" and any(group.get("fused") for group in optimizer.param_groups):
             raise ValueError("a fused optimizer unscales float16 gradients after they are clipped; set fused=False")
         clip: Callable[..., Any] = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
-        first, second = [*self.net.first.parameters()], [*self.net.second.parameters()]
+        first = [*self.net.first.parameters()]
+        second = [*self.net.second.parameters()]
         others = [*({*self.parameters()} - {*first, *second})]
-        for parameters in filter(None, (first, second, others)):
-            clip(parameters, gradient_clip_val)
+        for parameters in (first, second, others):
+            if parameters:
+                clip(parameters, gradient_clip_val)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            self.tables.clear_rows()  # of an earlier fit; a resume loads its own after this
+            self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
 
     def on_train_start(self) -> None:
-        self.tables.start(len(training_loader(self.trainer).dataset))  # type: ignore[arg-type]
+        self.tables.set_num_samples(len(training_loader(self.trainer).dataset))  # type: ignore[arg-type]
 
     def teardown(self, stage: str) -> None:
         self.tables.to_cpu()
@@ -131,3 +136,10 @@ class TwinModule(Supervised, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.tables.load_state_dict(checkpoint["sample_tables"])
+
+    def _checked_pair(self, losses: Any) -> tuple[Tensor | None, Tensor | None]:
+        is_pair = isinstance(losses, (tuple, list)) and len(losses) == 2
+        if not is_pair or any(loss is not None and loss.ndim for loss in losses):
+            raise TypeError(f"{type(self).__name__}.losses must return two scalars, one for each network")
+        first, second = losses
+        return first, second

@@ -1,76 +1,108 @@
-"""Augmentation of a whole batch, with the draws given."""
+"""Random crops and flips of a whole batch of images, on any device."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# The number that holds the bytes of a pixel.
-_WIDE = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
+# A pixel of so many bytes is stored as one number of this type.
+_PIXEL_TYPES = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
+
+
+class Augmentation(NamedTuple):
+    """The crop and the flip of each image of a batch.
+
+    Attributes:
+        offsets: ``(B, 2)`` int64 in ``0..2 * padding``: row and column of the padded image at which the crop starts.
+        flips: ``(B,)`` bool: whether the image is mirrored left to right, after cropping.
+    """
+
+    offsets: Tensor
+    flips: Tensor
 
 
 class PaddedImages:
-    """Images laid out so that cropping and flipping a batch of them is one gather.
+    """Store images so that a cropped and flipped batch is gathered in one indexing operation.
 
-    Channels come last, the padding is in place, and up to four channels of bytes are one number.
+    Channels come last and the padding is stored, too. Up to four channels of bytes are stored as one number, so that a
+    gather moves one number for each pixel.
 
     Args:
-        x: ``(n, C, H, W)`` of any type.
-        padding: pixels to be added on every side, as zeros; in images that are not normalized yet, black.
+        x: ``(n, C, H, W)`` images of any type.
+        padding: pixels of zeros added on every side; black, as long as images are not normalized.
+
+    Example:
+        >>> images = PaddedImages(torch.arange(6).view(1, 1, 2, 3), padding=1)
+        >>> images.gather(torch.tensor([0]))
+        tensor([[[[0, 1, 2],
+                  [3, 4, 5]]]])
+        >>> images.gather(torch.tensor([0]), Augmentation(torch.tensor([[2, 1]]), torch.tensor([True])))
+        tensor([[[[5, 4, 3],
+                  [0, 0, 0]]]])
     """
 
     def __init__(self, x: Tensor, padding: int) -> None:
         self.channels, self.height, self.width = x.shape[1:]
         self.padding = padding
         self.dtype = x.dtype
-        self.stored = x.new_zeros(self.shape(x, padding))
-        self._inner(self.stored)[..., : self.channels] = x.permute(0, 2, 3, 1)
+        self.stored = x.new_zeros(self.stored_shape(x, padding))
+        self._without_padding()[..., : self.channels] = x.permute(0, 2, 3, 1)
         if x.dtype == torch.uint8 and self.channels <= 4:
-            self.stored = self.stored.view(_WIDE[self.stored.shape[3]])
+            bytes_per_pixel = self.stored.shape[3]
+            self.stored = self.stored.view(_PIXEL_TYPES[bytes_per_pixel])
 
     @staticmethod
-    def shape(x: Tensor, padding: int) -> tuple[int, ...]:
-        """Of the numbers of ``x``'s type that are stored."""
-        n, channels, height, width = x.shape
-        held = 4 if x.dtype == torch.uint8 and channels == 3 else channels
-        return n, height + 2 * padding, width + 2 * padding, held
+    def stored_shape(x: Tensor, padding: int) -> tuple[int, ...]:
+        """Return the shape ``(n, padded height, padded width, stored channels)`` in which ``x`` would be stored."""
+        num_images, channels, height, width = x.shape
+        # A fourth byte, so that three colors fit into one int32.
+        stored_channels = 4 if x.dtype == torch.uint8 and channels == 3 else channels
+        return num_images, height + 2 * padding, width + 2 * padding, stored_channels
 
-    def take(self, rows: Tensor, offsets: Tensor | None = None, flips: Tensor | None = None) -> Tensor:
-        """Some of the images, cropped and flipped if it is said how.
+    def gather(self, indices: Tensor, augmentation: Augmentation | None = None) -> Tensor:
+        """Return some of the images, cropped and flipped if an augmentation is given.
 
         Args:
-            rows: ``(B,)`` int64, which images.
-            offsets: ``(B, 2)`` int64 in ``0..2 * padding``: where the crop starts in the padded image, rows then
-                columns.
-            flips: ``(B,)`` bool, which images to mirror left to right.
+            indices: ``(B,)`` int64 rows of ``x``.
+            augmentation: one crop and flip for each of the ``B`` images.
 
         Returns:
-            ``(B, C, H, W)``.
+            ``(B, C, H, W)`` in the type of ``x``.
         """
-        if offsets is None or flips is None:
-            chosen = self._inner(self.stored)[rows]
+        if augmentation is None:
+            chosen = self._without_padding()[indices]
         else:
-            columns = torch.arange(self.width, device=rows.device)
+            offsets, flips = augmentation
+            columns = torch.arange(self.width, device=indices.device)
             columns = torch.where(flips[:, None], columns.flip(0), columns) + offsets[:, 1:]
-            lines = torch.arange(self.height, device=rows.device) + offsets[:, :1]
-            chosen = self.stored[rows[:, None, None], lines[:, :, None], columns[:, None, :]]
+            rows = torch.arange(self.height, device=indices.device) + offsets[:, :1]
+            chosen = self.stored[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
         return chosen.view(self.dtype)[..., : self.channels].permute(0, 3, 1, 2).contiguous()
 
-    def _inner(self, stored: Tensor) -> Tensor:
-        """Without the padding."""
-        return stored[:, self.padding : self.padding + self.height, self.padding : self.padding + self.width]
+    def _without_padding(self) -> Tensor:
+        """Return a view of the stored images that leaves their padding out."""
+        first, last_row, last_column = self.padding, self.padding + self.height, self.padding + self.width
+        return self.stored[:, first:last_row, first:last_column]
 
 
 def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:
-    """Shift each image by its own offset, filling with zeros, and mirror some; all on one device.
+    """Return images that are shifted by their own offsets, filled with zeros, and mirrored where asked.
 
     Args:
-        x: ``(B, C, H, W)`` of any type, not normalized yet: what is shifted in is black.
-        offsets: ``(B, 2)`` int64 in ``0..2 * padding``: where the crop starts in the padded image, rows then columns.
-        flips: ``(B,)`` bool, which images to mirror left to right.
+        x: ``(B, C, H, W)`` images of any type, not normalized yet, so that the zeros are black.
+        offsets: ``(B, 2)`` int64 in ``0..2 * padding``: row and column of the padded image at which the crop starts.
+        flips: ``(B,)`` bool: whether the image is mirrored left to right.
         padding: pixels added on every side before cropping.
 
     Returns:
-        ``(B, C, H, W)``.
+        ``(B, C, H, W)`` in the type of ``x``. All tensors must be on one device.
+
+    Example:
+        >>> x = torch.tensor([[[[1, 2, 3]]]])
+        >>> crop_and_flip(x, torch.tensor([[1, 0]]), torch.tensor([False]), padding=1)
+        tensor([[[[0, 1, 2]]]])
     """
-    return PaddedImages(x, padding).take(torch.arange(len(x), device=x.device), offsets, flips)
+    everything = torch.arange(len(x), device=x.device)
+    return PaddedImages(x, padding).gather(everything, Augmentation(offsets, flips))

@@ -27,21 +27,27 @@ class _Pinnable(Protocol):
 
 @dataclass(eq=False)
 class Batch:
-    """A mutable batch that unpacks as ``(x, y)`` and also knows ``index``.
+    """A mutable batch that unpacks as ``(x, y)`` and also has the positions of its samples.
 
-    ``x, y = batch`` in a training step works unchanged; callbacks read ``batch.index``, the positions of the samples in
-    the training set, and may set ``batch.x`` or ``batch.y`` before the step.
+    ``x, y = batch`` in a training step works unchanged. Callbacks read ``batch.index`` and may set ``batch.x`` or
+    ``batch.y`` before the step.
 
     Attributes:
-        x: inputs.
-        y: observed labels.
-        index: ``(B,)`` int64.
-        partner: a second batch, aligned with this one, when the sampler asked for pairs.
-        kept: ``(B,)`` bool for each network, which samples the step trains it on, where a method chooses them within
-            the batch; for whoever measures how clean they are.
+        x: inputs ``(B, ...)``, or a tuple, list or dict of inputs.
+        y: observed labels or targets ``(B, ...)``.
+        index: ``(B,)`` int64 positions of the samples in the training set.
+        partner: a second batch, aligned with this one, if the sampler asked for pairs.
+        kept: one ``(B,)`` bool mask for each network: the samples of the batch that the step trains it on. A method
+            that filters batches sets it, and :class:`~noisylabels_pl.callbacks.LabelQuality` reads it.
+
+    Example:
+        >>> batch = Batch(torch.zeros(2, 3), torch.tensor([1, 0]), index=torch.tensor([7, 4]))
+        >>> x, y = batch
+        >>> y, batch.index
+        (tensor([1, 0]), tensor([7, 4]))
     """
 
-    # A dataclass, so that Lightning's precision plugins find the tensors.
+    # A dataclass, because Lightning's precision plugins look for tensors in its fields.
     x: Any
     y: Any
     index: Tensor
@@ -59,22 +65,40 @@ class Batch:
         return (self.x, self.y)[item]
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
-        """A copy on another device; Lightning moves batches by this method."""
+        """Return a copy on another device; Lightning moves batches by this method."""
         return self._map(_Movable, lambda value: value.to(*args, **kwargs))
 
     def pin_memory(self, device: str | None = None) -> Batch:
-        """A copy in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
+        """Return a copy in page-locked memory; ``DataLoader(pin_memory=True)`` calls this method."""
         return self._map(_Pinnable, lambda value: value.pin_memory())
 
     def _map(self, kind: type, function: Callable[[Any], Any]) -> Batch:
-        x, y, index = (apply_to_collection(value, kind, function) for value in (self.x, self.y, self.index))
-        return Batch(x, y, index, None if self.partner is None else self.partner._map(kind, function))
+        """Return a copy in which ``function`` was applied to everything of type ``kind``; ``kept`` is left out."""
+        return Batch(
+            x=apply_to_collection(self.x, kind, function),
+            y=apply_to_collection(self.y, kind, function),
+            index=apply_to_collection(self.index, kind, function),
+            partner=None if self.partner is None else self.partner._map(kind, function),
+        )
 
 
 class IndexedDataset(Dataset[Any]):
-    """Reads whole batches of a dataset as :class:`Batch`.
+    """Read whole batches of a dataset as :class:`Batch`.
 
-    A key is a position, or a pair of positions where the second sample goes to ``Batch.partner``.
+    A key is a position, or a pair of positions; the second sample of a pair goes to ``Batch.partner``.
+
+    Args:
+        dataset: a map-style dataset of ``(x, y)``.
+        collate_fn: makes a batch ``(x, y)`` of a list of samples.
+
+    Raises:
+        TypeError: on reading, if ``collate_fn`` does not return a pair.
+
+    Example:
+        >>> dataset = IndexedDataset([(torch.tensor([0.5]), 1), (torch.tensor([0.7]), 0)])
+        >>> batch = dataset.__getitems__([(0, 1)])
+        >>> batch.y, batch.partner.y
+        (tensor([1]), tensor([0]))
     """
 
     def __init__(self, dataset: Dataset[Any], collate_fn: Callable[[list[Any]], Any] = default_collate) -> None:
@@ -85,14 +109,15 @@ class IndexedDataset(Dataset[Any]):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> Batch:
-        if isinstance(keys[0], tuple):
-            own, partners = zip(*keys, strict=True)
-            batch = self._batch(own)
-            batch.partner = self._batch(partners)
-            return batch
-        return self._batch(keys)  # type: ignore[arg-type]
+        if not isinstance(keys[0], tuple):
+            return self._read(keys)  # type: ignore[arg-type]
+        indices, partner_indices = zip(*keys, strict=True)
+        batch = self._read(indices)
+        batch.partner = self._read(partner_indices)
+        return batch
 
-    def _batch(self, indices: Sequence[int]) -> Batch:
+    def _read(self, indices: Sequence[int]) -> Batch:
+        """Return the batch of the samples at these positions."""
         if hasattr(self.dataset, "__getitems__"):
             samples = self.dataset.__getitems__(list(indices))
         else:
@@ -107,15 +132,28 @@ class IndexedDataset(Dataset[Any]):
 
 
 def indexed(loader: DataLoader[Any], *, seed: int = 0) -> DataLoader[Any]:
-    """The same loader with batches that know their samples' positions, as the callbacks of this library need.
+    """Return the same loader with batches that have the positions of their samples.
+
+    Callbacks of this library need these positions.
 
     Args:
         loader: a training loader over a map-style dataset of ``(x, y)``. ``shuffle=True`` becomes a shuffle that
-            follows from ``seed`` and the epoch; a sampler of your own is kept, and then no callback can choose samples.
-        seed: seed of the shuffle.
+            follows from ``seed`` and the epoch. A custom sampler is kept; callbacks cannot choose samples then.
+        seed: the seed of the shuffle.
+
+    Returns:
+        A loader of :class:`Batch`; ``loader`` itself if it is indexed already.
 
     Raises:
-        TypeError: the loader has an iterable dataset, a batch sampler of your own, or no batches at all.
+        TypeError: ``loader`` is not a ``DataLoader``, or has an iterable dataset, a custom batch sampler, or no
+            batch size.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> dataset = TensorDataset(torch.rand(5, 3), torch.tensor([0, 1, 1, 0, 1]))
+        >>> loader = indexed(DataLoader(dataset, batch_size=2))
+        >>> [batch.index.tolist() for batch in loader]
+        [[0, 1], [2, 3], [4]]
     """
     if not isinstance(loader, DataLoader):
         raise TypeError(f"indexed() takes a torch DataLoader, got {type(loader).__name__}")
@@ -130,11 +168,12 @@ def indexed(loader: DataLoader[Any], *, seed: int = 0) -> DataLoader[Any]:
     if _visits_all_once(sampler):
         shuffle = type(sampler) is RandomSampler or getattr(sampler, "shuffle", False)
         sampler = SelectionSampler(loader.dataset, shuffle=shuffle, seed=seed)
-    return like(loader, IndexedDataset(loader.dataset, loader.collate_fn), sampler, drop_last=loader.drop_last)
+    dataset = IndexedDataset(loader.dataset, loader.collate_fn)
+    return rebuild_loader(loader, dataset, sampler, drop_last=loader.drop_last)
 
 
 def _visits_all_once(sampler: Any) -> bool:
-    """Whether it is one of torch's samplers that visit every sample once, which need not be kept."""
+    """Return whether this is one of torch's own samplers that visit every sample once; it can be replaced."""
     if type(sampler) is RandomSampler:
         return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
     return type(sampler) in (SequentialSampler, DistributedSampler)
@@ -143,7 +182,7 @@ def _visits_all_once(sampler: Any) -> bool:
 class _IndexedLoader(DataLoader[Any]):
     """A loader whose worker processes start with its first batch, not with its iterator.
 
-    After a resume Lightning makes the first iterator before it tells the sampler the epoch; workers that start reading
+    After a resume Lightning makes the first iterator before it tells the sampler the epoch. Workers that start reading
     at once would read the order of epoch 0.
     """
 
@@ -151,13 +190,28 @@ class _IndexedLoader(DataLoader[Any]):
         yield from super().__iter__()
 
 
-def like(loader: DataLoader[Any], dataset: IndexedDataset, sampler: Any, *, drop_last: bool) -> DataLoader[Any]:
-    """A loader of indexed batches with the batch size and the workers of another one."""
+def rebuild_loader(
+    loader: DataLoader[Any], dataset: IndexedDataset, sampler: Any, *, drop_last: bool
+) -> DataLoader[Any]:
+    """Return a loader over another dataset and sampler, with the batch size and the worker options of ``loader``.
+
+    Args:
+        loader: the loader whose options are copied.
+        dataset: the indexed dataset to read.
+        sampler: chooses the keys of the dataset.
+        drop_last: whether to drop a last batch that is not full.
+
+    Example:
+        >>> loader = indexed(DataLoader([(torch.tensor(0.5), 1)] * 4, batch_size=3))
+        >>> in_order = rebuild_loader(loader, loader.dataset, SequentialSampler(loader.dataset), drop_last=True)
+        >>> [batch.index.tolist() for batch in in_order]
+        [[0, 1, 2]]
+    """
     return _IndexedLoader(
         dataset,
         batch_size=loader.batch_size,
         sampler=sampler,
-        collate_fn=_identity,
+        collate_fn=keep_collated,
         drop_last=drop_last,
         num_workers=loader.num_workers,
         pin_memory=loader.pin_memory,
@@ -170,10 +224,19 @@ def like(loader: DataLoader[Any], dataset: IndexedDataset, sampler: Any, *, drop
     )
 
 
+def keep_collated(batch: Any) -> Any:
+    """Return the batch unchanged: the ``collate_fn`` of loaders whose dataset returns whole batches.
+
+    It is a function of this module, because worker processes that are spawned must be able to pickle it.
+
+    Example:
+        >>> keep_collated((1, 2))
+        (1, 2)
+    """
+    return batch
+
+
 def _describe(batch: Any) -> str:
+    """Return the type, and for a tuple or list the length, in words."""
     size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
     return f"a {type(batch).__name__}{size}"
-
-
-def _identity(batch: Any) -> Any:
-    return batch

@@ -1,9 +1,9 @@
-"""From arrays and noise to loaders."""
+"""The data module: from arrays and noise to loaders."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -12,40 +12,59 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from noisylabels_pl.data.arrays import Arrays
-from noisylabels_pl.data.augment import crop_and_flip
-from noisylabels_pl.data.batch import Batch, indexed
+from noisylabels_pl.data.augment import Augmentation, crop_and_flip
+from noisylabels_pl.data.batch import Batch, indexed, keep_collated
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
-from noisylabels_pl.data.resident import Resident, ResidentRows, fits
+from noisylabels_pl.data.resident import ResidentDataset, ResidentRows, fits_on_device
 from noisylabels_pl.data.sampler import SelectionSampler
+from noisylabels_pl.functional import check_choice, check_range
+
+_EVALUATION_BATCH_SIZE = 512
 
 
 class NoisyDataModule(L.LightningDataModule, ABC):
-    """A dataset in memory whose training labels were corrupted once, before the validation split.
+    """Serve a dataset in memory whose training labels are corrupted once, before the validation split.
 
-    Batches travel as stored (uint8 for images) and are normalized, and in training augmented, on the device. What a
-    sample's augmentation is in an epoch follows from ``(seed, epoch, index)``, so it does not depend on workers, ranks
-    or the order of samples. A network in ``eval()`` mode sees nothing augmented.
+    A subclass reads its dataset in :meth:`load`. Batches travel as stored (uint8 for images); they are normalized, and
+    in training augmented, on the device. The augmentation of a sample in an epoch follows from ``(seed, epoch,
+    index)``, so it does not depend on workers, ranks or the order of samples. A network in ``eval()`` mode sees
+    samples without augmentation.
 
     Args:
-        noise: what to do to the training labels.
+        noise: the corruption of the training labels; ``None`` for none.
         batch_size: samples per optimizer step, on all devices together.
-        val_fraction: share of the training set, with its noisy labels, that is held out for validation.
-        train_size: keep only so many training samples, chosen at random and stratified; ``None`` for all.
-        crop_padding: in training, crop at random after padding so many pixels; 0 for no cropping.
+        val_fraction: the fraction of the training set, with its noisy labels, that is held out for validation.
+        train_size: the number of training samples to keep, chosen at random and stratified; ``None`` for all.
+        crop_padding: in training, crop images at random after padding by so many pixels; 0 for no cropping.
         flip: in training, mirror half of the images.
-        num_workers: of the loaders. Batches are cut from memory, so 0 is fastest for all but huge sets.
-        resident: hold the dataset on the device that trains, and cut batches out of it there: ``True``, ``False``, or
-            ``"auto"``, if it takes at most a quarter of what is free and there are no workers. Results are the same; a
-            hook before the transfer finds :class:`~noisylabels_pl.data.resident.ResidentRows` in the batch.
-        seed: of split, order and augmentation.
+        num_workers: worker processes of the loaders. Batches are cut from memory, so 0 is fastest for all but huge
+            sets.
+        resident: hold the dataset on the training device and cut batches out of it there: ``True``, ``False``, or
+            ``"auto"``, if it takes at most a quarter of the free memory and there are no workers. Results are the
+            same, but a hook before the transfer finds :class:`~noisylabels_pl.data.resident.ResidentRows` in the batch.
+        seed: the seed of split, order and augmentation.
 
     Attributes:
         arrays: the dataset, after :meth:`setup`.
-        labels: its observed and true training labels, before the split.
-        train_indices: rows of the training split.
+        labels: the observed and the true training labels, before the split.
+        train_indices: rows of the training split, ascending int64.
+        val_indices: rows of the validation split, ascending int64.
         clean_targets: true labels of the training split, aligned with ``Batch.index``, for metrics and audits only;
-            ``None`` if they are not known.
+            ``None`` if they are unknown.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> from noisylabels_pl.data import Digits
+        >>> data = Digits(LabelNoise("sym", rate=0.4, count="exact"), train_size=100, batch_size=20)
+        >>> data.setup()
+        >>> len(data.train_indices), len(data.val_indices)
+        (90, 10)
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch.x.shape, batch.y.shape, batch.index.shape
+        (torch.Size([20, 1, 8, 8]), torch.Size([20]), torch.Size([20]))
     """
 
     def __init__(
@@ -58,26 +77,21 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         crop_padding: int = 0,
         flip: bool = False,
         num_workers: int = 0,
-        resident: bool | str = "auto",
+        resident: bool | Literal["auto"] = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"data.val_fraction must lie in [0, 1), got {val_fraction}")
-        if batch_size < 1 or int(batch_size) != batch_size:
-            raise ValueError(f"data.batch_size must be a whole number of at least 1, got {batch_size}")
-        if num_workers < 0:
-            raise ValueError(f"data.num_workers must not be negative, got {num_workers}")
-        if train_size is not None and train_size < 1:
-            raise ValueError(f"data.train_size must be at least 1, got {train_size}")
-        if crop_padding < 0:
-            raise ValueError(f"data.crop_padding must not be negative, got {crop_padding}")
-        if resident not in (True, False, "auto"):
-            raise ValueError(f"data.resident must be true, false or auto, got {resident!r}")
+        check_range("batch_size", batch_size, "[1, inf)", integer=True)
+        check_range("val_fraction", val_fraction, "[0, 1)")
+        if train_size is not None:
+            check_range("train_size", train_size, "[1, inf)", integer=True)
+        check_range("crop_padding", crop_padding, "[0, inf)", integer=True)
+        check_range("num_workers", num_workers, "[0, inf)", integer=True)
+        check_choice("resident", resident, (True, False, "auto"))
         if resident is True and num_workers:
             raise ValueError(
-                f"data.resident=true leaves nothing to do for data.num_workers={num_workers}; set it to 0, or "
-                "data.resident=auto"
+                f"resident=True leaves nothing to do for num_workers={num_workers}; set num_workers to 0, or resident "
+                "to auto"
             )
         self.label_noise = noise or LabelNoise()
         self.batch_size = batch_size
@@ -88,197 +102,248 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self.num_workers = num_workers
         self.resident = resident
         self.seed = seed
-        self._train_loader: tuple[L.Trainer | None, DataLoader[Any]] | None = None
-        self._residents: dict[tuple[str, torch.device], Resident | None] = {}
+        self._train_loader: DataLoader[Any] | None = None
+        self._train_loader_trainer: L.Trainer | None = None
+        self._resident_datasets: dict[tuple[str, torch.device], ResidentDataset | None] = {}
         self._moments: tuple[Tensor, Tensor] | None = None
-        self._draws: tuple[int, Tensor, Tensor] | None = None
+        self._epoch_augmentation: tuple[int, Augmentation] | None = None
         self._is_set_up = False
 
     @abstractmethod
     def load(self) -> Arrays:
-        """Read the dataset."""
+        """Read the dataset and return its arrays."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, corrupt and split; a second call does nothing."""
+        """Read the dataset, corrupt its training labels and split it; a second call does nothing.
+
+        Raises:
+            ValueError: the options do not fit the dataset, for example ``flip`` of features that are no images.
+        """
         if self._is_set_up:
             return
-        self.arrays = arrays = self.load()
-        if (self.crop_padding or self.flip) and arrays.x_train.ndim != 4:
-            raise ValueError("data.crop_padding and data.flip are for images; set them to 0 and false for features")
+        self.arrays = self.load()
+        if self._augments and self.arrays.x_train.ndim != 4:
+            raise ValueError("crop_padding and flip are for images; set them to 0 and False for features")
         self.labels: NoisyLabels = self.label_noise.apply(
-            arrays.y_train,
-            arrays.class_names,
-            clean=arrays.y_train_clean,
-            asymmetric_map=arrays.asymmetric_map,
-            features=arrays.x_train,
-            spread=arrays.std,
+            self.arrays.y_train,
+            self.arrays.class_names,
+            clean=self.arrays.y_train_clean,
+            asymmetric_map=self.arrays.asymmetric_map,
+            features=self.arrays.x_train,
+            spread=self.arrays.std,
         )
-        self._x_train = self.labels.training_features(arrays.x_train)
-        # Regression targets are split at random, as labels of one class.
-        strata = torch.zeros(len(arrays.y_train)) if arrays.is_regression else self.labels.observed
-        rng = np.random.default_rng([self.seed, 0])
-        rows = torch.arange(len(arrays.y_train))
-        if self.train_size is not None and self.train_size < len(rows):
-            rows, _ = stratified_split(rows, strata, self.train_size, rng)
-        held_out = round(self.val_fraction * len(rows))
-        self.val_indices, self.train_indices = stratified_split(rows, strata[rows], held_out, rng)
-        if not len(self.train_indices):
-            raise ValueError(f"data.val_fraction={self.val_fraction} of {len(rows)} samples leaves none to train on")
-        if arrays.is_regression and len(self.val_indices) == 1:
-            raise ValueError(
-                f"data.val_fraction={self.val_fraction} of {len(rows)} samples is one, of which there is no R2; take 0 "
-                "or more"
-            )
+        self._x_train = self.labels.training_features(self.arrays.x_train)
+        self._split()
         clean = self.labels.clean
         self.clean_targets: Tensor | None = None if clean is None else clean[self.train_indices]
         self._is_set_up = True
 
+    def _split(self) -> None:
+        """Set the rows of the training and the validation split."""
+        rng = np.random.default_rng([self.seed, 0])
+        kept = torch.arange(len(self.arrays.y_train))
+        # Regression targets are split at random, as if all had the same label.
+        strata = torch.zeros(len(kept)) if self.arrays.is_regression else self.labels.observed
+        if self.train_size is not None and self.train_size < len(kept):
+            kept, _ = stratified_split(kept, strata, self.train_size, rng)
+        val_size = round(self.val_fraction * len(kept))
+        self.val_indices, self.train_indices = stratified_split(kept, strata[kept], val_size, rng)
+        if not len(self.train_indices):
+            raise ValueError(f"val_fraction={self.val_fraction} of {len(kept)} samples leaves none to train on")
+        if self.arrays.is_regression and len(self.val_indices) == 1:
+            raise ValueError(
+                f"val_fraction={self.val_fraction} of {len(kept)} samples is a single one, which has no R2; set it to "
+                "0, or higher"
+            )
+
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
+        """Return the shape of one sample."""
         return tuple(self.arrays.x_train.shape[1:])
 
     def train_dataloader(self) -> DataLoader[Any]:
         # In a fit always the same object: its sampler holds the selection of the coming epoch.
-        running = self._running()
-        if self._train_loader is None or self._train_loader[0] is not running:
-            size = self._batch_size_per_device()
-            dataset = self._rows("train", self._x_train, self.labels.observed, self.train_indices)
-            loader = DataLoader(dataset, size, shuffle=True, num_workers=self.num_workers, collate_fn=_identity)
-            self._train_loader = running, indexed(loader, seed=self.seed)
-        return self._train_loader[1]
+        trainer = self._active_trainer()
+        if self._train_loader is None or self._train_loader_trainer is not trainer:
+            dataset = self._dataset("train", self._x_train, self.labels.observed, self.train_indices)
+            loader = DataLoader(
+                dataset,
+                self._batch_size_per_device(),
+                shuffle=True,
+                num_workers=self.num_workers,
+                collate_fn=keep_collated,
+            )
+            self._train_loader = indexed(loader, seed=self.seed)
+            self._train_loader_trainer = trainer
+        return self._train_loader
 
     def val_dataloader(self) -> dict[str, DataLoader[Any]]:
-        """The noisy validation split as ``val``, if there is one, and the clean test set as ``test``."""
-        test = self.test_dataloader()
-        if not len(self.val_indices):
-            return {"test": test}
-        return {
-            "val": self._evaluation_loader("train", self._x_train, self.labels.observed, self.val_indices),
-            "test": test,
-        }
+        """Return the noisy validation split as ``val``, if there is one, and the clean test set as ``test``."""
+        loaders = {}
+        if len(self.val_indices):
+            loaders["val"] = self._evaluation_loader("train", self._x_train, self.labels.observed, self.val_indices)
+        loaders["test"] = self.test_dataloader()
+        return loaders
 
     def test_dataloader(self) -> DataLoader[Any]:
-        rows = torch.arange(len(self.arrays.y_test))
-        return self._evaluation_loader("test", self.arrays.x_test, self.arrays.y_test, rows)
+        everything = torch.arange(len(self.arrays.y_test))
+        return self._evaluation_loader("test", self.arrays.x_test, self.arrays.y_test, everything)
 
     def teardown(self, stage: str) -> None:
-        """Let go of the device's memory, and of the trainer; what that still has keeps working."""
-        self._train_loader, self._residents, self._moments, self._draws = None, {}, None, None
+        """Release the device's memory and the trainer; loaders that the trainer still has keep working."""
+        self._train_loader = None
+        self._train_loader_trainer = None
+        self._resident_datasets = {}
+        self._moments = None
+        self._epoch_augmentation = None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, Batch):
-            self._prepare(batch)
+            self._prepare_in_place(batch)
             return batch
         x, y = batch
         if isinstance(x, ResidentRows):
-            x, y = x.of.take(x.rows)
+            x, y = x.gather()
         return self._normalize(x), self._cast_to_module(y)
 
-    def _prepare(self, batch: Batch) -> None:
-        draws = self._augmentation_for(batch.index)
+    def _prepare_in_place(self, batch: Batch) -> None:
+        """Augment and normalize a training batch and its partner."""
+        augmentation = self._augmentation_for(batch.index)
         if isinstance(batch.x, ResidentRows):
-            batch.x, batch.y = batch.x.of.take(batch.x.rows, *draws)
-        elif draws:
-            batch.x = crop_and_flip(batch.x, *draws, padding=self.crop_padding)
-        batch.x, batch.y = self._normalize(batch.x), self._cast_to_module(batch.y)
+            batch.x, batch.y = batch.x.gather(augmentation)
+        elif augmentation is not None:
+            batch.x = crop_and_flip(batch.x, augmentation.offsets, augmentation.flips, padding=self.crop_padding)
+        batch.x = self._normalize(batch.x)
+        batch.y = self._cast_to_module(batch.y)
         if batch.partner is not None:
-            self._prepare(batch.partner)
+            self._prepare_in_place(batch.partner)
 
     def _normalize(self, x: Tensor) -> Tensor:
+        """Return ``(x - mean) / std`` in the module's precision."""
         if self._moments is None or self._moments[0].device != x.device:
             self._moments = self.arrays.mean.to(x.device), self.arrays.std.to(x.device)
         mean, std = self._moments
         return self._cast_to_module((x.float() - mean).div_(std))
 
     def _cast_to_module(self, values: Tensor) -> Tensor:
-        """Real numbers in the module's precision, which may be 64-true or bf16-true."""
+        """Return real numbers in the module's precision, which may be 64-true or bf16-true, and labels unchanged."""
         module = None if self.trainer is None else self.trainer.lightning_module
-        return values if module is None or not values.is_floating_point() else values.to(module.dtype)
+        if module is None or not values.is_floating_point():
+            return values
+        return values.to(module.dtype)
 
-    def _augmentation_for(self, index: Tensor) -> tuple[Tensor, ...]:
-        """Offsets of the crops and flips of some training samples in this epoch; nothing if they stay as they are."""
+    @property
+    def _augments(self) -> bool:
+        """Return whether any augmentation is configured."""
+        return bool(self.crop_padding or self.flip)
+
+    def _augmentation_for(self, index: Tensor) -> Augmentation | None:
+        """Return the crops and flips of some training samples in this epoch; ``None`` if they stay unchanged."""
         trainer = self.trainer
-        if not (self.crop_padding or self.flip) or trainer is None:
-            return ()
+        if not self._augments or trainer is None:
+            return None
         if not (trainer.training and trainer.lightning_module.training):
-            return ()
+            return None
         epoch = trainer.current_epoch
-        if self._draws is None or self._draws[0] != epoch or self._draws[1].device != index.device:
-            rng = np.random.default_rng([self.seed, 1, epoch])
-            offsets = rng.integers(0, 2 * self.crop_padding + 1, size=(len(self.train_indices), 2))
-            flips = rng.random(len(self.train_indices)) < 0.5 * self.flip
-            self._draws = epoch, torch.from_numpy(offsets).to(index.device), torch.from_numpy(flips).to(index.device)
-        return self._draws[1][index], self._draws[2][index]
+        drawn = self._epoch_augmentation
+        if drawn is None or drawn[0] != epoch or drawn[1].flips.device != index.device:
+            drawn = epoch, self._draw_augmentation(epoch, index.device)
+            self._epoch_augmentation = drawn
+        offsets, flips = drawn[1]
+        return Augmentation(offsets[index], flips[index])
+
+    def _draw_augmentation(self, epoch: int, device: torch.device) -> Augmentation:
+        """Return the crops and flips of all training samples in an epoch."""
+        num_samples = len(self.train_indices)
+        flip_probability = 0.5 if self.flip else 0.0
+        rng = np.random.default_rng([self.seed, 1, epoch])
+        offsets = rng.integers(0, 2 * self.crop_padding + 1, size=(num_samples, 2))
+        flips = rng.random(num_samples) < flip_probability
+        return Augmentation(torch.from_numpy(offsets).to(device), torch.from_numpy(flips).to(device))
 
     def _batch_size_per_device(self) -> int:
-        devices = 1 if self.trainer is None else self.trainer.world_size
-        if self.batch_size % devices:
+        """Return the batch size of each device, or raise a ``ValueError`` if the batch does not divide evenly."""
+        num_devices = 1 if self.trainer is None else self.trainer.world_size
+        if self.batch_size % num_devices:
+            largest = self.batch_size // num_devices * num_devices
             raise ValueError(
-                f"data.batch_size={self.batch_size} is the size on all devices together and does not divide by "
-                f"{devices} devices; take {self.batch_size // devices * devices or devices}"
+                f"batch_size={self.batch_size} is the size on all devices together and does not divide by "
+                f"{num_devices} devices; take {largest or num_devices}"
             )
-        return self.batch_size // devices
+        return self.batch_size // num_devices
 
-    def _evaluation_loader(self, name: str, x: Tensor, y: Tensor, rows: Tensor) -> DataLoader[Any]:
-        dataset = self._rows(name, x, y, rows)
-        sampler = SelectionSampler(dataset, shuffle=False, pad=False)
-        return DataLoader(dataset, batch_size=512, sampler=sampler, num_workers=self.num_workers, collate_fn=_identity)
+    def _evaluation_loader(self, name: str, x: Tensor, y: Tensor, indices: Tensor) -> DataLoader[Any]:
+        """Return a loader that visits each of these rows once, in order."""
+        dataset = self._dataset(name, x, y, indices)
+        return DataLoader(
+            dataset,
+            _EVALUATION_BATCH_SIZE,
+            sampler=SelectionSampler(dataset, shuffle=False, pad=False),
+            num_workers=self.num_workers,
+            collate_fn=keep_collated,
+        )
 
-    def _running(self) -> L.Trainer | None:
-        """The trainer that fits or evaluates now; what else asks for a loader gets plain batches."""
-        return None if self.trainer is None or self.trainer.state.stage is None else self.trainer
+    def _active_trainer(self) -> L.Trainer | None:
+        """Return the trainer that fits or evaluates now; a loader made outside of that has plain batches."""
+        if self.trainer is None or self.trainer.state.stage is None:
+            return None
+        return self.trainer
 
-    def _rows(self, name: str, x: Tensor, y: Tensor, rows: Tensor) -> _Rows:
-        """Some rows of the training or the test arrays, on the device that trains if they are to lie there."""
-        trainer = self._running()
+    def _dataset(self, name: str, x: Tensor, y: Tensor, indices: Tensor) -> _ArrayDataset:
+        """Return some rows of the training or the test arrays, resident on the training device if configured."""
+        trainer = self._active_trainer()
         if self.resident is False or self.num_workers or trainer is None:
-            return _Rows(x, y, rows)
+            return _ArrayDataset(x, y, indices)
         device = trainer.strategy.root_device
-        if (name, device) not in self._residents:
-            padding = self.crop_padding if name == "train" and (self.crop_padding or self.flip) else None
-            size = Resident.size(x, y, padding)
-            wanted = self.resident is True or fits(size, device)
-            self._residents[name, device] = Resident(x, y, device, padding) if wanted else None
-        return _Rows(x, y, rows, self._residents[name, device])
+        key = name, device
+        if key not in self._resident_datasets:
+            padding = self.crop_padding if name == "train" and self._augments else None
+            num_bytes = ResidentDataset.num_bytes(x, y, padding)
+            is_resident = self.resident is True or fits_on_device(num_bytes, device)
+            self._resident_datasets[key] = ResidentDataset(x, y, device, padding) if is_resident else None
+        return _ArrayDataset(x, y, indices, self._resident_datasets[key])
 
 
-class _Rows(Dataset[Any]):
-    """Some rows of arrays, cut out a batch at a time, or only named where the arrays lie on the device."""
+class _ArrayDataset(Dataset[Any]):
+    """Some rows of arrays, read a batch at a time; where the arrays are resident, a batch only names its rows."""
 
-    def __init__(self, x: Tensor, y: Tensor, rows: Tensor, resident: Resident | None = None) -> None:
+    def __init__(self, x: Tensor, y: Tensor, indices: Tensor, resident: ResidentDataset | None = None) -> None:
         self.x = x
         self.y = y
-        self.rows = rows
+        self.indices = indices
         self.resident = resident
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.indices)
 
-    def __getitems__(self, indices: list[int]) -> tuple[Any, Any]:
-        rows = self.rows[indices]
-        return (self.x[rows], self.y[rows]) if self.resident is None else (ResidentRows(self.resident, rows), None)
-
-
-def _identity(batch: Any) -> Any:
-    return batch
+    def __getitems__(self, positions: list[int]) -> tuple[Any, Any]:
+        indices = self.indices[positions]
+        if self.resident is not None:
+            return ResidentRows(self.resident, indices), None
+        return self.x[indices], self.y[indices]
 
 
-def stratified_split(rows: Tensor, labels: Tensor, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """``size`` of the rows, with the label shares of all of them as nearly as rounding allows, and the others.
+def stratified_split(indices: Tensor, labels: Tensor, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Split indices at random into two parts with the same fractions of labels, up to rounding.
 
     Args:
-        rows: ``(n,)`` int64.
-        labels: ``(n,)`` the label of each row.
-        size: how many rows to take, ``0..n``.
-        rng: chooses which.
+        indices: ``(n,)`` int64.
+        labels: ``(n,)`` the label of each index.
+        size: the size of the first part, in ``0..n``.
+        rng: the source of randomness.
 
     Returns:
-        The two parts, each in ascending order.
+        The first part, ``(size,)``, and the others, ``(n - size,)``, each in ascending order.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+        >>> first, others = stratified_split(torch.arange(6), labels, 3, np.random.default_rng(0))
+        >>> labels[first], labels[others]
+        (tensor([0, 0, 1]), tensor([0, 0, 1]))
     """
-    shuffled = torch.from_numpy(rng.permutation(len(rows)))
-    # Sorted by label, every (n / size)-th row gives each label its share; a stable sort keeps the shuffle within one.
+    shuffled = torch.from_numpy(rng.permutation(len(indices)))
+    # A stable sort keeps the shuffle within each label, and every (n / size)-th of the sorted ones is taken.
     by_label = shuffled[labels[shuffled].sort(stable=True).indices]
-    taken = torch.zeros(len(rows), dtype=torch.bool)
-    taken[by_label[torch.arange(size) * len(rows) // max(size, 1)]] = True
-    return rows[taken], rows[~taken]
+    taken = torch.zeros(len(indices), dtype=torch.bool)
+    taken[by_label[torch.arange(size) * len(indices) // max(size, 1)]] = True
+    return indices[taken], indices[~taken]

@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisylabels_pl.data.arrays import Array
 from noisylabels_pl.functional import empirical_transition_matrix
+
+NO_FILES_NEEDED = "Digits (data=digits) needs no files"
+"""A way out for users whose files are missing."""
+
+# Everything that numpy raises for a file that is cut off, damaged, of another format, or of pickled objects.
+_UNREADABLE = (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
@@ -25,6 +32,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
     Yields:
         A path beside it to write to. That file replaces ``path`` when the block ends, and is removed if it fails.
+
+    Example:
+        >>> with write_atomically(Path("result.json")) as partial:  # doctest: +SKIP
+        ...     partial.write_text("{}")
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -34,12 +45,46 @@ def write_atomically(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def load_npz(path: Path, argument: str, *, hint: str = "") -> dict[str, Array]:
+    """Read all arrays of an npz file.
+
+    Args:
+        path: the file.
+        argument: the argument that names the file, for the messages.
+        hint: an alternative, added to the message if there is no such file.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not an npz file of numbers. Pickled objects are refused and never run.
+
+    Example:
+        >>> load_npz(Path("no/such.npz"), "path")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: path: there is no file ...no/such.npz
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{argument}: there is no file {path.resolve()}" + (f"; {hint}" if hint else ""))
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise ValueError("it holds a single array")
+        with stored as file:
+            return {name: file[name] for name in file}
+    except _UNREADABLE as error:
+        raise ValueError(f"{argument}: {path} is not a readable npz file of numbers (objects are not read)") from error
+
+
 def read_transition_matrix(path: str | Path, argument: str) -> Tensor:
     """Read a transition matrix.
 
     Args:
-        path: a ``.npy`` or ``.csv`` file with its rows, or a ``.npz`` file with an array ``T``, or with arrays ``clean``
-            and ``observed``: labels of the same samples, from which the matrix is counted.
+        path: a ``.npy``, ``.csv`` or ``.txt`` file with the rows of ``T``, separated by commas in text; or a ``.npz``
+            file with an array ``T``, or with arrays ``clean`` and ``observed``: labels of the same samples, from which
+            the matrix is counted.
         argument: the argument that names the file, for the messages.
 
     Returns:
@@ -48,23 +93,31 @@ def read_transition_matrix(path: str | Path, argument: str) -> Tensor:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file holds none of these.
+
+    Example:
+        >>> read_transition_matrix("no/such.npy", "matrix")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: matrix: there is no file ...no/such.npy
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{argument}: there is no file {file.resolve()}")
     try:
-        if file.suffix == ".csv":
+        if file.suffix in (".csv", ".txt"):
             return torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2))
         stored = np.load(file, allow_pickle=False)
         if isinstance(stored, np.ndarray):
             return torch.from_numpy(stored.astype(np.float64))
         with stored:
             arrays = {name: stored[name] for name in stored}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{argument} must be a .npy, .csv or .npz file of numbers, got {path}") from error
     if "T" in arrays:
         return torch.from_numpy(arrays["T"].astype(np.float64))
     if not {"clean", "observed"} <= arrays.keys():
         raise ValueError(f"{argument}: {path} must hold T, or clean and observed; it holds {', '.join(arrays)}")
-    clean, observed = torch.from_numpy(arrays["clean"]).long(), torch.from_numpy(arrays["observed"]).long()
-    return empirical_transition_matrix(clean, observed, int(max(clean.max(), observed.max())) + 1)
+    clean = torch.from_numpy(arrays["clean"]).long()
+    observed = torch.from_numpy(arrays["observed"]).long()
+    num_classes = int(max(clean.max(), observed.max())) + 1
+    return empirical_transition_matrix(clean, observed, num_classes)

@@ -1,4 +1,4 @@
-"""Datasets that lie on the device that trains, so that a batch is cut out of them there."""
+"""Datasets held on the training device, so that batches are cut out of them there."""
 
 from __future__ import annotations
 
@@ -9,55 +9,89 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data.augment import PaddedImages
+from noisylabels_pl.data.augment import Augmentation, PaddedImages
 from noisylabels_pl.memory import free_memory
 
 _log = logging.getLogger(__name__)
-_SHARE = 4  # "auto" takes at most one part in so many of what is free
+# "auto" takes at most this fraction of the free memory, because network, gradients and activations come later.
+_MAX_FRACTION = 0.25
 
 
-class Resident:
-    """Samples and their targets on one device.
+class ResidentDataset:
+    """Hold samples and their targets on one device.
 
     Args:
-        x: ``(n, ...)``, on the CPU.
-        y: ``(n, ...)``.
-        device: where they are to lie.
-        padding: for :class:`PaddedImages`; ``None`` if the samples will not be cropped or flipped.
+        x: ``(n, ...)`` samples, on the CPU.
+        y: ``(n, ...)`` targets, on the CPU.
+        device: the device to hold them on.
+        padding: the padding of :class:`~noisylabels_pl.data.augment.PaddedImages`; ``None`` if the samples are never
+            cropped or flipped.
+
+    Example:
+        >>> dataset = ResidentDataset(torch.arange(6.0).view(3, 2), torch.tensor([0, 1, 2]), torch.device("cpu"), None)
+        >>> dataset.gather(torch.tensor([2, 0]))
+        (tensor([[4., 5.],
+                [0., 1.]]), tensor([2, 0]))
     """
 
     def __init__(self, x: Tensor, y: Tensor, device: torch.device, padding: int | None) -> None:
-        self.x = x.to(device) if padding is None else PaddedImages(x.to(device), padding)
+        self.x: Tensor | PaddedImages
+        if padding is None:
+            self.x = x.to(device)
+        else:
+            self.x = PaddedImages(x.to(device), padding)
         self.y = y.to(device)
 
     @staticmethod
-    def size(x: Tensor, y: Tensor, padding: int | None) -> int:
-        """Bytes that it takes."""
-        numbers = x.numel() if padding is None else math.prod(PaddedImages.shape(x, padding))
-        return numbers * x.element_size() + y.numel() * y.element_size()
+    def num_bytes(x: Tensor, y: Tensor, padding: int | None) -> int:
+        """Return the number of bytes that a dataset of these samples and targets takes on the device."""
+        x_elements = x.numel() if padding is None else math.prod(PaddedImages.stored_shape(x, padding))
+        return x_elements * x.element_size() + y.numel() * y.element_size()
 
-    def take(self, rows: Tensor, offsets: Tensor | None = None, flips: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The samples of some rows, cropped and flipped as :meth:`PaddedImages.take` does, and their targets."""
-        x = self.x.take(rows, offsets, flips) if isinstance(self.x, PaddedImages) else self.x[rows]
-        return x, self.y[rows]
+    def gather(self, indices: Tensor, augmentation: Augmentation | None = None) -> tuple[Tensor, Tensor]:
+        """Return the samples at the ``(B,)`` indices, augmented if asked, and their targets."""
+        if isinstance(self.x, PaddedImages):
+            return self.x.gather(indices, augmentation), self.y[indices]
+        return self.x[indices], self.y[indices]
 
 
 class ResidentRows:
-    """What a batch has in the place of its samples: which rows of what is on the device they are."""
+    """Stand in for the samples of a batch: a resident dataset and the batch's rows of it.
 
-    # Not a dataclass, whose fields Lightning's precision plugins would copy.
-    def __init__(self, of: Resident, rows: Tensor) -> None:
-        self.of = of
-        self.rows = rows
+    Args:
+        dataset: the dataset on the device.
+        indices: ``(B,)`` int64 rows of the dataset.
+    """
+
+    # Not a dataclass, because Lightning's precision plugins would copy its fields.
+    def __init__(self, dataset: ResidentDataset, indices: Tensor) -> None:
+        self.dataset = dataset
+        self.indices = indices
 
     def to(self, *args: Any, **kwargs: Any) -> ResidentRows:
-        """What Lightning moves to the device is the positions."""
-        return ResidentRows(self.of, self.rows.to(*args, **kwargs))
+        """Return a copy whose indices are on another device; Lightning moves batches by this method."""
+        return ResidentRows(self.dataset, self.indices.to(*args, **kwargs))
+
+    def gather(self, augmentation: Augmentation | None = None) -> tuple[Tensor, Tensor]:
+        """Return the samples, augmented if asked, and their targets, on the dataset's device."""
+        return self.dataset.gather(self.indices, augmentation)
 
 
-def fits(size: int, device: torch.device) -> bool:
-    """Whether ``size`` bytes are little enough of what is free on the device to be taken without asking."""
+def fits_on_device(num_bytes: int, device: torch.device) -> bool:
+    """Return whether ``num_bytes`` are at most a quarter of the free memory of the device.
+
+    Args:
+        num_bytes: the size of the dataset.
+        device: the device to hold it on.
+
+    Returns:
+        False if the free memory is unknown.
+
+    Example:
+        >>> fits_on_device(100, torch.device("meta"))
+        False
+    """
     free = free_memory(device)
-    enough = free is not None and _SHARE * size <= free
-    _log.debug("%d MiB of data, %s free on %s", size >> 20, "unknown" if free is None else f"{free >> 20} MiB", device)
-    return enough
+    free_text = "unknown" if free is None else f"{free >> 20} MiB"
+    _log.debug("%d MiB of data, %s free on %s", num_bytes >> 20, free_text, device)
+    return free is not None and num_bytes <= _MAX_FRACTION * free

@@ -19,10 +19,15 @@ class Selection:
     """The samples of an epoch.
 
     Attributes:
-        indices: ``(k,)`` int64, positions in the training set.
-        weights: ``(k,)`` float32, the factor of each sample's loss, mean 1; ``None`` for ones.
-        partners: ``(k,)`` int64, the sample that each one is mixed with; ``None`` for none.
-        lam: ``(k,)`` float32, each sample's own share in its mixture.
+        indices: ``(k,)`` int64 positions in the training set.
+        weights: ``(k,)`` float32 factors of the samples' losses, with mean 1; ``None`` for no weighting.
+        partners: ``(k,)`` int64 positions of the samples to mix with; ``None`` for no mixing.
+        lam: ``(k,)`` float32 mixing coefficients: the weight of a sample in its mixture, ``1 - lam`` is the partner's.
+
+    Example:
+        >>> selection = Selection(torch.tensor([4, 7]), partners=torch.tensor([7, 4]), lam=torch.tensor([0.9, 0.6]))
+        >>> len(selection.indices)
+        2
     """
 
     indices: Tensor
@@ -32,19 +37,30 @@ class Selection:
 
 
 class SelectionSampler(DistributedSampler[Any]):
-    """Visits the selected samples, or all of them, each rank its share.
+    """Visit the selected samples, or all of them, divided among the ranks.
 
-    It is a ``DistributedSampler`` so that Lightning leaves it alone, but reads rank and world size when it is iterated,
-    so one object serves one process and many. The order follows from ``(seed, epoch)`` only. Rank ``r`` of ``w`` takes
-    positions ``r, r + w, ...`` of it: batch ``b`` on all ranks together is batch ``b`` of one process with ``w`` times
-    the batch size.
+    It is a ``DistributedSampler`` so that Lightning does not replace it, but it reads rank and world size when it is
+    iterated, so one object serves one process and many. The order follows from ``(seed, epoch)`` only. Rank ``r`` of
+    ``w`` takes positions ``r, r + w, ...`` of it: batch ``b`` of all ranks together is batch ``b`` of one process with
+    ``w`` times the batch size.
 
     Args:
-        dataset: gives the number of samples.
+        dataset: the dataset to sample from; only its length is used.
         shuffle: whether to shuffle every epoch.
-        seed: of the shuffle.
-        pad: repeat the first samples until all ranks have equally many, as training needs. Without it, for evaluation,
-            every sample is visited exactly once.
+        seed: the seed of the shuffle.
+        pad: whether to repeat the first samples until all ranks have equally many, as training needs. Without padding,
+            for evaluation, every sample is visited exactly once.
+
+    Attributes:
+        selection: the samples of the coming epoch, ``None`` for all. With partners, keys are pairs of positions.
+
+    Example:
+        >>> sampler = SelectionSampler(range(4), shuffle=False)
+        >>> list(sampler)
+        [0, 1, 2, 3]
+        >>> sampler.selection = Selection(torch.tensor([1, 3]), partners=torch.tensor([0, 2]))
+        >>> list(sampler)
+        [(1, 0), (3, 2)]
     """
 
     def __init__(self, dataset: Dataset[Any], *, shuffle: bool = True, seed: int = 0, pad: bool = True) -> None:
@@ -53,36 +69,60 @@ class SelectionSampler(DistributedSampler[Any]):
         self.selection: Selection | None = None
 
     def __len__(self) -> int:
-        rank, world = rank_and_world_size()
-        size = self._size()
-        return math.ceil(size / world) if self.pad else len(range(rank, size, world))
+        rank, world_size = rank_and_world_size()
+        size = self._epoch_size()
+        if self.pad:
+            return math.ceil(size / world_size)
+        return len(range(rank, size, world_size))
 
     def __iter__(self) -> Iterator[Any]:
-        rank, world = rank_and_world_size()
-        size = self._size()
-        order = torch.arange(size)
-        if self.shuffle:
-            # Not seed + epoch, which gives runs with neighboring seeds the same orders.
-            order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(size))
-        if self.pad:
-            order = order[torch.arange(math.ceil(size / world) * world) % size]
-        order = order[rank::world]
+        order = self._order_of_this_rank()
         if self.selection is None:
             return iter(order.tolist())
         indices = self.selection.indices[order].tolist()
         if self.selection.partners is None:
             return iter(indices)
-        return iter(list(zip(indices, self.selection.partners[order].tolist(), strict=True)))
+        partners = self.selection.partners[order].tolist()
+        return iter(list(zip(indices, partners, strict=True)))
 
-    def _size(self) -> int:
-        return len(self.dataset) if self.selection is None else len(self.selection.indices)  # type: ignore[arg-type]
+    def _order_of_this_rank(self) -> Tensor:
+        """Return the positions, in the selection or in the dataset, that this rank visits in this epoch."""
+        rank, world_size = rank_and_world_size()
+        size = self._epoch_size()
+        order = torch.arange(size)
+        if self.shuffle:
+            # Not seed + epoch, which would give runs with neighboring seeds the same orders.
+            generator = np.random.default_rng([self.seed, self.epoch])
+            order = torch.from_numpy(generator.permutation(size))
+        if self.pad:
+            padded_size = math.ceil(size / world_size) * world_size
+            order = order[torch.arange(padded_size) % size]
+        return order[rank::world_size]
+
+    def _epoch_size(self) -> int:
+        """Return the number of samples that all ranks together visit in this epoch, without padding."""
+        if self.selection is None:
+            return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.selection.indices)
 
 
 def is_distributed() -> bool:
-    """Return whether this process belongs to a group, even a group of one."""
+    """Return whether this process belongs to a process group, even to a group of one.
+
+    Example:
+        >>> is_distributed()
+        False
+    """
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process's rank and the number of processes."""
-    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed() else (0, 1)
+    """Return the rank of this process and the number of processes.
+
+    Example:
+        >>> rank_and_world_size()
+        (0, 1)
+    """
+    if not is_distributed():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()

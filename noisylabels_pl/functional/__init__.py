@@ -1,4 +1,7 @@
-"""Pure tensor kernels: tensors in, tensors out; torch only."""
+"""Pure functions of tensors.
+
+They define no ``nn.Module``, read no files and keep no state, and importing them needs torch alone.
+"""
 
 from noisylabels_pl.functional.checks import check_choice, check_range
 from noisylabels_pl.functional.coreset import (

@@ -1,9 +1,12 @@
-"""Checks of arguments, each with one form of message: the argument, what it must be, and what it is."""
+"""Checks of arguments. Each error names the argument, the values that are allowed, and the value that was given."""
 
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, get_args
+
+_REQUIREMENTS = {"[0, inf)": "not be negative", "(0, inf)": "be positive"}
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:
@@ -18,7 +21,11 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
         ValueError: ``value`` is none of the choices.
 
     Example:
-        >>> check_choice("reduction", "median", ("none", "mean", "sum"))
+        >>> from typing import Literal
+        >>> from noisylabels_pl.functional import check_choice
+        >>> Reduction = Literal["none", "mean", "sum"]
+        >>> check_choice("reduction", "mean", Reduction)
+        >>> check_choice("reduction", "median", Reduction)
         Traceback (most recent call last):
         ...
         ValueError: reduction must be one of none, mean, sum, got 'median'
@@ -36,27 +43,42 @@ def check_range(name: str, value: Any, interval: str, *, integer: bool = False, 
         value: its value.
         interval: the allowed numbers in mathematical notation, such as ``"[0, 1)"`` or ``"(0, inf)"``.
         integer: whether only whole numbers are allowed.
-        hint: what to do instead, added to the message.
+        hint: the remedy, added to the message.
 
     Raises:
         ValueError: ``value`` is not a number, or lies outside the interval.
 
     Example:
+        >>> from noisylabels_pl.functional import check_range
         >>> check_range("beta", 0.7, "[0, 1)")
         >>> check_range("beta", 1.0, "[0, 1)", hint="0.7 is usual")
         Traceback (most recent call last):
         ...
         ValueError: beta must lie in [0, 1), got 1.0; 0.7 is usual
     """
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    above = is_number and (value >= low if interval[0] == "[" else value > low)
-    below = is_number and (value <= high if interval[-1] == "]" else value < high)
-    if above and below and not (integer and value != int(value)):
-        return
-    noun = "a whole number" if integer else "a number"
-    if not is_number or (integer and math.isfinite(value) and value != int(value)):
-        wanted = f"be {noun} in {interval}"
+    if integer and not _is_whole(value):
+        requirement = f"be a whole number in {interval}"
+    elif not _is_number(value):
+        requirement = f"be a number in {interval}"
+    elif not _contains(interval, value):
+        requirement = _REQUIREMENTS.get(interval, f"lie in {interval}")
     else:
-        wanted = {"[0, inf)": "not be negative", "(0, inf)": "be positive"}.get(interval, f"lie in {interval}")
-    raise ValueError(f"{name} must {wanted}, got {value!r}" + (f"; {hint}" if hint else ""))
+        return
+    remedy = f"; {hint}" if hint else ""
+    raise ValueError(f"{name} must {requirement}, got {value!r}{remedy}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number; infinities and NaN are left to the interval."""
+    return _is_number(value) and (not math.isfinite(value) or value == int(value))
+
+
+def _contains(interval: str, value: float) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    above = value >= low if interval.startswith("[") else value > low
+    below = value <= high if interval.endswith("]") else value < high
+    return above and below

@@ -1,4 +1,4 @@
-"""Selections of samples: which to keep, training on them, and how clean they are."""
+"""Filtering: the samples of a batch to train on, means over them, and how clean they are."""
 
 from __future__ import annotations
 
@@ -11,73 +11,127 @@ from noisylabels_pl.functional.checks import check_range
 
 
 def keep_indices(scores: Tensor, forget_rate: float) -> Tensor:
-    """The samples of a batch to keep: all but the ``forget_rate`` share with the largest scores, at least one.
+    """Return the indices of the samples that remain when those with the largest scores are dropped.
 
-    Of equal scores the earlier is kept; NaN counts as larger than everything.
+    At least one sample is kept. Of equal scores the earlier one is kept, and NaN counts as larger than everything.
 
     Args:
         scores: ``(B,)``.
-        forget_rate: share to drop in ``[0, 1]``, rounded up to whole samples: ``floor((1 - forget_rate) * B)`` stay.
+        forget_rate: fraction to drop in ``[0, 1]``; ``floor((1 - forget_rate) * B)`` samples are kept.
 
     Returns:
-        ``(k,)`` int64, ascending; nothing waits for the device, because ``k`` follows from the arguments.
+        ``(k,)`` int64, ascending. No number is waited for from the device, because ``k`` follows from the arguments.
 
     Raises:
         ValueError: ``forget_rate`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import keep_indices
+        >>> keep_indices(torch.tensor([0.3, 2.0, 0.1, 1.0]), forget_rate=0.5)
+        tensor([0, 2])
     """
     check_range("forget_rate", forget_rate, "[0, 1]")
     # Rounding to 1e-9 keeps (1 - 0.9) * 10 from counting as 0.
-    count = max(1, math.floor(round((1 - forget_rate) * len(scores), 9)))
-    return scores.detach().sort(stable=True).indices[:count].sort().values
+    num_kept = max(1, math.floor(round((1 - forget_rate) * len(scores), 9)))
+    ascending = scores.detach().sort(stable=True).indices
+    return ascending[:num_kept].sort().values
 
 
 def keep_mask(scores: Tensor, forget_rate: float) -> Tensor:
-    """:func:`keep_indices` as a mask, ``(B,)`` bool."""
-    kept = torch.zeros_like(scores, dtype=torch.bool)
-    return kept.index_fill_(0, keep_indices(scores, forget_rate), True)
+    """Return a mask of the samples that remain when those with the largest scores are dropped.
+
+    Args:
+        scores: ``(B,)``.
+        forget_rate: fraction to drop, as for :func:`keep_indices`.
+
+    Returns:
+        ``(B,)`` bool.
+
+    Raises:
+        ValueError: ``forget_rate`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import keep_mask
+        >>> keep_mask(torch.tensor([0.3, 2.0, 0.1, 1.0]), forget_rate=0.5)
+        tensor([ True, False,  True, False])
+    """
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    return mask.index_fill_(0, keep_indices(scores, forget_rate), True)
 
 
 def robust_mean(G: Tensor, eps: float) -> Tensor:
-    """Mean of the rows of ``G`` without the ``eps`` share that is longest; PRL's Algorithm 1.
+    """Return the mean of gradients without the longest ones.
+
+    This is Algorithm 1 of `Provable Robust Learning for Deep Neural Networks under Agnostic Corrupted Supervision
+    <https://openreview.net/forum?id=Bi2OvVf1KPn>`_ (PRL).
 
     Args:
         G: ``(m, d)``, a gradient in each row.
-        eps: share of the rows that may be corrupted, in ``[0, 1]``; at least one row stays.
+        eps: fraction of the rows that may be corrupted, in ``[0, 1]``; at least one row is kept.
 
     Returns:
         ``(d,)``.
 
     Raises:
         ValueError: ``eps`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import robust_mean
+        >>> robust_mean(torch.tensor([[1.0, 0.0], [0.0, 1.0], [90.0, 0.0]]), eps=1 / 3)
+        tensor([0.5000, 0.5000])
     """
     check_range("eps", eps, "[0, 1]")
     return G[keep_mask(G.norm(dim=1), eps)].mean(0)
 
 
 def selected_mean(losses: Tensor, selected: Tensor) -> Tensor:
-    """Mean loss of the selected samples; of none a 0 that backpropagates zeros, so that DDP's ranks stay in step.
+    """Return the mean loss of the selected samples.
 
-    The others get gradients of exactly 0, also where their loss is infinite.
+    If no sample is selected, it is a 0 that backpropagates zeros, so that the ranks of DDP stay in step. Samples that
+    are not selected get gradients of exactly 0, also where their loss is infinite.
 
     Args:
         losses: ``(B,)``.
         selected: ``(B,)`` bool.
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import selected_mean
+        >>> selected_mean(torch.tensor([1.0, torch.inf, 3.0]), torch.tensor([True, False, True]))
+        tensor(2.)
     """
     kept = torch.where(selected, losses, torch.zeros_like(losses))
     return kept.sum() / selected.sum().clamp(min=1)
 
 
 def label_precision_recall(indices: Tensor, is_clean: Tensor) -> tuple[float, float]:
-    """Label precision and label recall of a selection.
+    """Return the label precision and the label recall of a selection.
 
     Args:
-        indices: ``(k,)`` selected rows.
-        is_clean: ``(n,)`` bool, whether the observed label of a row is its true one.
+        indices: ``(k,)`` int64, the selected samples.
+        is_clean: ``(n,)`` bool, whether the observed label of a sample is its true one.
 
     Returns:
-        The share of the selected rows that are clean, and the share of the clean rows that were selected. A share of
-        nothing is NaN.
+        The fraction of the selected samples that are clean, and the fraction of the clean samples that are selected. A
+        fraction of no samples is NaN.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import label_precision_recall
+        >>> label_precision_recall(torch.tensor([0, 1]), torch.tensor([True, False, True, True, True]))
+        (0.5, 0.25)
     """
-    kept = int(is_clean[indices].sum())
-    clean = int(is_clean.sum())
-    return kept / len(indices) if len(indices) else float("nan"), kept / clean if clean else float("nan")
+    num_selected_clean = int(is_clean[indices].sum())
+    precision = _fraction(num_selected_clean, len(indices))
+    recall = _fraction(num_selected_clean, int(is_clean.sum()))
+    return precision, recall
+
+
+def _fraction(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan

@@ -18,6 +18,8 @@ def at_least_float32(values: Tensor) -> Tensor:
         A tensor of the same shape.
 
     Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import at_least_float32
         >>> at_least_float32(torch.ones(2, dtype=torch.bfloat16)).dtype
         torch.float32
     """

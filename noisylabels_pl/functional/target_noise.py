@@ -1,22 +1,28 @@
-"""Corruption of regression targets, as in PRL's table 1; the paper names the kinds, these are definitions."""
+"""Corruption of regression targets.
+
+The kinds are those of table 1 of "Provable Robust Learning for Deep Neural Networks under Agnostic Corrupted
+Supervision" (PRL, https://openreview.net/forum?id=Bi2OvVf1KPn). The paper names them; the definitions are ours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from noisylabels_pl.functional.checks import check_choice, check_range
 
-TARGET_CORRUPTIONS = ("linadv", "signflip", "uninoise", "pairflip", "mixture")
-_MIXED = ("linadv", "signflip", "uninoise")
+TargetCorruption = Literal["linadv", "signflip", "uninoise", "pairflip", "mixture"]
+TARGET_CORRUPTIONS: tuple[TargetCorruption, ...] = get_args(TargetCorruption)
+_MIXTURE: tuple[TargetCorruption, ...] = ("linadv", "signflip", "uninoise")
 
 
 def corrupt_targets(
     targets: Tensor,
     features: Tensor,
-    kind: str,
+    kind: TargetCorruption,
     *,
     rate: float,
     generator: torch.Generator | None = None,
@@ -24,71 +30,104 @@ def corrupt_targets(
     permutation: Sequence[int] | None = None,
     strength: float = 15.0,
 ) -> Tensor:
-    """Observed regression targets: some rows of the true ones, replaced.
+    """Return observed regression targets: the true ones, with some rows replaced.
+
+    The replaced rows are
+
+    - ``"signflip"``: ``-y``.
+    - ``"pairflip"``: the coordinates of ``y`` permuted, in the same way for all rows.
+    - ``"uninoise"``: uniform between the least and the largest value of each coordinate.
+    - ``"linadv"``: ``A x``, with one random matrix ``A`` for all rows and the standardized features ``x``.
+    - ``"mixture"``: for each row one of ``"linadv"``, ``"signflip"`` and ``"uninoise"``, equally likely.
 
     Args:
-        targets: ``(n, q)`` floating point, standardized per coordinate, on the CPU.
+        targets: ``(n, q)`` floating point, each coordinate standardized, on the CPU.
         features: ``(n, ...)`` numbers.
-        kind: ``signflip``: ``-y``. ``pairflip``: the coordinates permuted, in the same way for all rows. ``uninoise``:
-            uniform between each coordinate's least and largest value. ``linadv``: ``A x`` with one random ``A`` for all
-            rows and ``x`` the standardized features. ``mixture``: for each row one of ``linadv``, ``signflip`` and
-            ``uninoise``, equally likely.
-        rate: share of the rows.
-        generator: a CPU generator; the default one if none is given.
-        exact: if true, ``round(rate * n)`` rows without replacement; if false, each row on its own.
-        permutation: for ``pairflip``, where each coordinate is taken from; the next one, circular, if not given.
-        strength: for ``linadv``, the standard deviation of each coordinate of ``A x``, in standard deviations of the
+        kind: a kind of the list above.
+        rate: fraction of the rows that are replaced.
+        generator: a CPU generator; the default one if not given.
+        exact: if true, ``round(rate * n)`` rows are drawn without replacement; if false, each row is drawn
+            independently.
+        permutation: for ``"pairflip"``, the coordinate from which each coordinate is taken; the next one, circular, if
+            not given.
+        strength: for ``"linadv"``, the standard deviation of each coordinate of ``A x``, in standard deviations of the
             targets; 15 was inferred from the R2 of plain training in the paper.
 
     Returns:
         ``(n, q)``, a new tensor.
 
     Raises:
-        ValueError: an unknown ``kind``, a ``rate`` outside ``[0, 1]``, targets of another shape or type, a
-            ``permutation`` that is none, or ``pairflip`` of a single coordinate.
+        ValueError: ``kind`` is unknown, ``rate`` is out of range, the targets have another shape or type, the number of
+            features is another one, ``permutation`` is none, or ``"pairflip"`` is given a single coordinate.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import corrupt_targets
+        >>> targets = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> corrupt_targets(targets, features=torch.zeros(2, 5), kind="pairflip", rate=1.0)
+        tensor([[2., 1.],
+                [4., 3.]])
     """
-    check_choice("kind", kind, TARGET_CORRUPTIONS)
+    check_choice("kind", kind, TargetCorruption)
     check_range("rate", rate, "[0, 1]")
     if targets.ndim != 2 or not targets.is_floating_point():
         raise ValueError(f"targets must be (n, q) real numbers, got {tuple(targets.shape)} of {targets.dtype}")
     if len(features) != len(targets):
         raise ValueError(f"features must have a row for each of the {len(targets)} targets, got {len(features)}")
-    rows = _choose(len(targets), rate, exact, generator)
+    corrupted_rows = _draw_rows(len(targets), rate, exact, generator)
     observed = targets.clone()
-    kinds = torch.full((len(rows),), -1) if kind != "mixture" else torch.randint(3, (len(rows),), generator=generator)
-    for number, part in enumerate(_MIXED) if kind == "mixture" else [(-1, kind)]:
-        chosen = rows[kinds == number]
+    if kind == "mixture":
+        choices = torch.randint(len(_MIXTURE), (len(corrupted_rows),), generator=generator)
+        rows_of_kind = {part: corrupted_rows[choices == number] for number, part in enumerate(_MIXTURE)}
+    else:
+        rows_of_kind = {kind: corrupted_rows}
+    for part, rows in rows_of_kind.items():
         if part == "signflip":
-            observed[chosen] = -targets[chosen]
+            observed[rows] = -targets[rows]
         elif part == "pairflip":
-            observed[chosen] = targets[chosen][:, _permutation(targets.shape[1], permutation)]
+            observed[rows] = targets[rows][:, _checked_permutation(targets.shape[1], permutation)]
         elif part == "uninoise":
-            low, high = targets.aminmax(dim=0)
-            draws = torch.rand(len(chosen), targets.shape[1], dtype=targets.dtype, generator=generator)
-            observed[chosen] = low + draws * (high - low)
+            observed[rows] = _uniform_targets(targets, len(rows), generator)
         else:
-            wrong = _linear(features, targets.shape[1], strength, generator)
-            observed[chosen] = wrong[chosen].to(targets.dtype)
+            linear = _linear_targets(features, targets.shape[1], strength, generator)
+            observed[rows] = linear[rows].to(targets.dtype)
     return observed
 
 
-def _choose(n: int, rate: float, exact: bool, generator: torch.Generator | None) -> Tensor:
+def _draw_rows(n: int, rate: float, exact: bool, generator: torch.Generator | None) -> Tensor:
+    """Return the rows to be replaced, ascending."""
     if exact:
         return torch.randperm(n, generator=generator)[: round(rate * n)].sort().values
-    return (torch.rand(n, dtype=torch.float64, generator=generator) < rate).nonzero().squeeze(1)
+    draws = torch.rand(n, dtype=torch.float64, generator=generator)
+    return (draws < rate).nonzero().squeeze(1)
 
 
-def _permutation(q: int, permutation: Sequence[int] | None) -> list[int]:
-    if q < 2:
+def _checked_permutation(num_coordinates: int, permutation: Sequence[int] | None) -> list[int]:
+    """Return the permutation of ``"pairflip"``."""
+    if num_coordinates < 2:
         raise ValueError("kind='pairflip' needs targets of at least two coordinates, got one; take another kind")
-    chosen = [(j + 1) % q for j in range(q)] if permutation is None else [int(j) for j in permutation]
-    if sorted(chosen) != list(range(q)):
-        raise ValueError(f"permutation must name each of the coordinates 0..{q - 1} once, got {chosen}")
-    return chosen
+    if permutation is None:
+        return [*range(1, num_coordinates), 0]
+    coordinates = [int(coordinate) for coordinate in permutation]
+    if sorted(coordinates) != list(range(num_coordinates)):
+        last = num_coordinates - 1
+        raise ValueError(f"permutation must name each of the coordinates 0..{last} once, got {coordinates}")
+    return coordinates
 
 
-def _linear(features: Tensor, q: int, strength: float, generator: torch.Generator | None) -> Tensor:
+def _uniform_targets(targets: Tensor, num_rows: int, generator: torch.Generator | None) -> Tensor:
+    """Return rows that are uniform between the least and the largest value of each coordinate."""
+    low, high = targets.aminmax(dim=0)
+    draws = torch.rand(num_rows, targets.shape[1], dtype=targets.dtype, generator=generator)
+    return low + draws * (high - low)
+
+
+def _linear_targets(
+    features: Tensor, num_coordinates: int, strength: float, generator: torch.Generator | None
+) -> Tensor:
+    """Return ``A x`` for each row of the features, ``(n, q)`` float64."""
     x = features.flatten(1).double()
     x = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-12)
-    wrong = x @ torch.randn(x.shape[1], q, dtype=torch.float64, generator=generator)
-    return strength * wrong / wrong.std(0, correction=0)
+    A = torch.randn(x.shape[1], num_coordinates, dtype=torch.float64, generator=generator)
+    linear = x @ A
+    return strength * linear / linear.std(0, correction=0)

@@ -1,4 +1,4 @@
-"""Losses for wrong labels as criteria: ``nn.Module`` shells over :mod:`noisylabels_pl.functional.losses`."""
+"""Losses for wrong labels as criteria: modules around the kernels of :mod:`noisylabels_pl.functional.losses`."""
 
 from noisylabels_pl.losses.correction import BackwardCorrectionLoss, ForwardCorrectionLoss
 from noisylabels_pl.losses.robust import GCELoss

@@ -1,9 +1,10 @@
-"""Losses corrected by a transition matrix (Patrini et al., CVPR 2017)."""
+"""Losses corrected by a transition matrix, as criteria (Patrini et al., CVPR 2017)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,34 +17,47 @@ from noisylabels_pl.functional import (
     linear_correction,
     observed_log_probs,
 )
-from noisylabels_pl.functional.losses.correction import BASES, ClassLosses
-from noisylabels_pl.losses.robust import reduce
+from noisylabels_pl.functional.losses.correction import ClassLosses
+from noisylabels_pl.losses.robust import Reduction, reduce
+
+BaseLoss = Literal["ce", "square"]
 
 _log = logging.getLogger(__name__)
 
 
 class _CorrectedLoss(nn.Module):
-    """What both corrections share: ``T``, the base loss, and what the network expects to be observed."""
+    """Holds ``T``, the base loss and the reduction of both corrections."""
 
     tasks = ("classification",)
 
-    def __init__(self, T: Tensor | Sequence[Sequence[float]], *, base: str | ClassLosses, reduction: str) -> None:
+    def __init__(
+        self, T: Tensor | Sequence[Sequence[float]], *, base: BaseLoss | ClassLosses, reduction: Reduction
+    ) -> None:
         super().__init__()
         if isinstance(base, str):
-            check_choice("base", base, BASES)
-        check_choice("reduction", reduction, ("none", "mean", "sum"))
+            check_choice("base", base, BaseLoss)
+        check_choice("reduction", reduction, Reduction)
         T = torch.as_tensor(T, dtype=torch.float64)
-        # No buffer: half precision would round it, and a checkpoint is to fit a module with another criterion.
+        # Not a buffer: half precision would round it, and checkpoints must fit a module with another criterion.
         self.T = check_transition_matrix(T, len(T)).float()
         self.base = base
         self.reduction = reduction
 
     def observed(self, logits: Tensor) -> Tensor:
-        """``log T^T p`` ``(B, C)``: noisy validation labels are to be compared with these, clean ones with logits."""
-        return observed_log_probs(logits, self._matching(logits))
+        """Return ``log T^T p``, the predicted log-probabilities of the observed labels.
 
-    def _matching(self, logits: Tensor) -> Tensor:
-        """``T``, on the device of logits that fit it."""
+        Compare noisy validation labels with these, and clean labels with the logits.
+
+        Args:
+            logits: ``(B, C)``.
+
+        Returns:
+            ``(B, C)``, at least float32.
+        """
+        return observed_log_probs(logits, self._matrix_for(logits))
+
+    def _matrix_for(self, logits: Tensor) -> Tensor:
+        """Return ``T`` on the device of the logits, after checking that the two fit together."""
         if logits.shape[1] != len(self.T):
             raise ValueError(f"T has {len(self.T)} classes, but the network {logits.shape[1]}; give a T of as many")
         self.T = self.T.to(logits.device)
@@ -54,44 +68,79 @@ class _CorrectedLoss(nn.Module):
 
 
 class ForwardCorrectionLoss(_CorrectedLoss):
-    """The loss of noisy labels under ``T^T p``; see :func:`~noisylabels_pl.functional.forward_correction`.
+    r"""Computes the loss of the observed labels under the predicted noisy distribution.
+
+    `Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach <https://arxiv.org/abs/1609.03683>`_,
+    section 4.2. With the network's probabilities :math:`p` of the true classes:
+
+    .. math::
+        \ell^{\to}(p, y) = \ell(T^\top p, y)
+
+    The kernel is :func:`~noisylabels_pl.functional.forward_correction`.
 
     Args:
         T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
-        base: ``ce``, ``square`` or a function, see :func:`~noisylabels_pl.functional.forward_correction`.
-        reduction: ``none``, ``mean`` or ``sum``.
+        base: the loss :math:`\ell` to correct: ``"ce"``, ``"square"`` or a function, see
+            :func:`~noisylabels_pl.functional.forward_correction`.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: ``T`` is not a transition matrix, or never makes one of the labels.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl import ForwardCorrectionLoss
+        >>> loss = ForwardCorrectionLoss([[0.8, 0.2], [0.2, 0.8]], reduction="none")
+        >>> loss(torch.zeros(2, 2), torch.tensor([0, 1]))
+        tensor([0.6931, 0.6931])
     """
 
     def __init__(
-        self, T: Tensor | Sequence[Sequence[float]], *, base: str | ClassLosses = "ce", reduction: str = "mean"
+        self,
+        T: Tensor | Sequence[Sequence[float]],
+        *,
+        base: BaseLoss | ClassLosses = "ce",
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__(T, base=base, reduction=reduction)
         # One label of each class checks T once; forward() then need not.
         forward_correction(torch.zeros_like(self.T), torch.arange(len(self.T)), self.T, base=base)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        losses = forward_correction(logits, target, self._matching(logits), base=self.base, validate=False)
+        """Return the loss of logits ``(B, C)`` and observed labels ``(B,)``, reduced."""
+        losses = forward_correction(logits, target, self._matrix_for(logits), base=self.base, validate=False)
         return reduce(losses, self.reduction)
 
 
 class BackwardCorrectionLoss(_CorrectedLoss):
-    """The unbiased loss of noisy labels; see :func:`~noisylabels_pl.functional.backward_correction`.
+    r"""Computes an unbiased estimate of the loss of the true labels.
 
-    It may be negative, also for good networks, and an ill-conditioned ``T`` makes it noisy: a condition number above
-    100 is logged as a warning. As in the authors' public code, probabilities below 1e-7 count as 1e-7; without that,
-    the loss has no lower bound.
+    `Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach <https://arxiv.org/abs/1609.03683>`_,
+    section 4.1. With the losses :math:`\ell(p)` of all labels that a sample could have:
+
+    .. math::
+        \ell^{\gets}(p, y) = \left( T^{-1} \ell(p) \right)_y
+
+    The loss may be negative, even for good networks, and an ill-conditioned ``T`` makes it noisy: a condition number
+    above 100 is logged as a warning. As in the authors' public code, probabilities below 1e-7 count as 1e-7; otherwise
+    the loss has no lower bound. The kernel is :func:`~noisylabels_pl.functional.backward_correction`.
 
     Args:
         T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
-        mix: share of the identity that is mixed into ``T`` before inversion, in ``[0, 1)``.
-        base: ``ce``, ``square`` or a function, see :func:`~noisylabels_pl.functional.forward_correction`.
-        reduction: ``none``, ``mean`` or ``sum``.
+        mix: weight of the identity that is mixed into ``T`` before it is inverted, in ``[0, 1)``.
+        base: the loss :math:`\ell` to correct: ``"ce"``, ``"square"`` or a function, see
+            :func:`~noisylabels_pl.functional.forward_correction`.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: ``T`` is not a transition matrix or cannot be inverted, or ``mix`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl import BackwardCorrectionLoss
+        >>> loss = BackwardCorrectionLoss([[0.8, 0.2], [0.2, 0.8]], reduction="none")
+        >>> loss(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
+        tensor([-0.5397,  2.7936])
     """
 
     def __init__(
@@ -99,8 +148,8 @@ class BackwardCorrectionLoss(_CorrectedLoss):
         T: Tensor | Sequence[Sequence[float]],
         *,
         mix: float = 0.0,
-        base: str | ClassLosses = "ce",
-        reduction: str = "mean",
+        base: BaseLoss | ClassLosses = "ce",
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__(T, base=base, reduction=reduction)
         inverse = invert_transition_matrix(torch.as_tensor(T, dtype=torch.float64), mix=mix)
@@ -112,5 +161,6 @@ class BackwardCorrectionLoss(_CorrectedLoss):
             )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        self.inverse = self.inverse.to(self._matching(logits).device)
+        """Return the loss of logits ``(B, C)`` and observed labels ``(B,)``, reduced."""
+        self.inverse = self.inverse.to(self._matrix_for(logits).device)
         return reduce(linear_correction(logits, target, self.inverse, base=self.base, eps=1e-7), self.reduction)

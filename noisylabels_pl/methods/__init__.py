@@ -1,4 +1,4 @@
-"""The methods, one file a paper, one class a published method."""
+"""The methods: one file for each paper, one class for each published method."""
 
 from noisylabels_pl.methods.clipping import IndividualClip, NormClip
 from noisylabels_pl.methods.co_teaching import CoTeaching

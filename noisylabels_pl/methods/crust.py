@@ -1,10 +1,11 @@
-"""CRUST: coresets for robust training against noisy labels (Mirzasoleiman, Cao, Leskovec; NeurIPS 2020)."""
+"""CRUST: coresets for robust training against noisy labels (Mirzasoleiman, Cao and Leskovec, NeurIPS 2020)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -18,6 +19,7 @@ from noisylabels_pl.functional import (
     Coreset,
     centrality,
     check_choice,
+    check_range,
     cluster_partners,
     distributed_greedy,
     facility_location,
@@ -27,62 +29,98 @@ from noisylabels_pl.functional import (
     stochastic_greedy,
 )
 
-SELECTORS: dict[str, Callable[..., Coreset]] = {
+Selector = Literal["centrality", "facility_location", "stochastic_greedy", "distributed_greedy"]
+Partition = Literal["predicted", "observed"]
+Embedding = Literal["logits", "head"]
+Weights = Literal["uniform", "cluster"]
+Partner = Literal["none", "cluster", "same_label"]
+MixupScope = Literal["pair", "batch"]
+
+_SELECTORS: dict[Selector, Callable[..., Coreset]] = {
     "centrality": centrality,
     "facility_location": facility_location,
     "stochastic_greedy": stochastic_greedy,
     "distributed_greedy": distributed_greedy,
 }
+_RANDOM_SELECTORS = ("stochastic_greedy", "distributed_greedy")
 
 
 class Crust(SelectionCallback):
-    """Every epoch, trains on samples that are central in gradient space, class by class.
+    r"""Trains each epoch on a coreset: in each class, the samples that are central in gradient space.
 
-    The defaults are this library's variant, which filters wrong labels. The paper's Algorithm 1 (``selector=
-    "facility_location"``, ``weights="cluster"``, ``warmup_epochs=0``) spends its budget on outliers and does not; the
-    authors' public code (``partition="observed"``, ``embedding="head"``, ``train_mode=True``, ``partner="same_label"``,
-    ``mixup_beta=0.1``, ``mixup_scope="batch"``, ``mixup_start_epoch=6``) is a third. See docs/architecture.md.
+    `Coresets for Robust Training of Neural Networks against Noisy Labels <https://arxiv.org/abs/2011.07451>`_. Samples
+    with right labels have similar gradients, so a sample far from the others of its class probably has a wrong label.
+    Of a class with :math:`n_c` samples, :math:`k = \lfloor \text{fraction} \cdot n_c \rfloor` are kept. The paper keeps
+    the medoids (eq. 6), found greedily:
+
+    .. math::
+        S^* = \arg\min_{|S| \le k} \sum_i \min_{j \in S} \lVert g_i - g_j \rVert, \qquad g_i = p_i - y_i
+
+    Each kept sample is mixed with a partner (eq. 11). The defaults are this library's variant, which filters wrong
+    labels. Two other variants have configurations of their own:
+
+    - ``crust_paper``, Algorithm 1 of the paper: ``selector="facility_location"``, ``weights="cluster"``,
+      ``warmup_epochs=0``. It spends its budget on outliers and does not filter wrong labels.
+    - ``crust_released``, the authors' public code: ``partition="observed"``, ``embedding="head"``, ``train_mode=True``,
+      ``partner="same_label"``, ``mixup_beta=0.1``, ``mixup_scope="batch"``, ``mixup_start_epoch=6``.
 
     Args:
-        fraction: share of each class that is kept, ``k`` in the paper.
-        selector: ``centrality`` (smallest mean distance) or ``facility_location`` (greedy k-medoids, eq. 10), which for
-            classes of more than some 50,000 samples has the approximations ``stochastic_greedy`` and
-            ``distributed_greedy``.
-        partition: the classes to select in, ``predicted`` or ``observed``.
-        embedding: gradient of the loss with respect to the ``logits``, ``p - y``, or to the input of the linear
-            ``head``, ``(p - y) W``.
-        train_mode: score in training mode, augmented, instead of in evaluation mode.
-        bf16_scoring: score under autocast to bfloat16, whatever the trainer's precision.
-        weights: ``uniform``, or ``cluster`` for cluster sizes (eq. 8) scaled to mean 1.
-        partner: with which sample each one is mixed: one of its own ``cluster``, one of the whole training set with the
-            ``same_label``, or ``none``. A sample that is its own partner trains unmixed.
-        mixup_alpha: the coefficient of mixing is drawn from Beta(alpha, beta).
-        mixup_beta: see ``mixup_alpha``.
-        mixup_scope: one coefficient per ``pair`` or per ``batch``.
+        fraction: fraction of each class to keep, in ``(0, 1]``.
+        selector: ``"centrality"`` keeps the samples with the smallest mean distance to their class, and
+            ``"facility_location"`` the greedy medoids (eq. 10). ``"stochastic_greedy"`` and ``"distributed_greedy"``
+            approximate the latter for classes of more than about 50,000 samples.
+        partition: the classes to select in: those that the network predicts (``"predicted"``) or the observed labels
+            (``"observed"``).
+        embedding: gradient of the loss with respect to the logits (``"logits"``), ``p - y``, or to the input of the
+            linear head (``"head"``), ``(p - y) W``.
+        train_mode: score the samples in training mode, with augmentation, instead of in evaluation mode.
+        bf16_scoring: score the samples under autocast to bfloat16, whatever the trainer's precision.
+        weights: weigh all kept samples alike (``"uniform"``), or by the sizes of their clusters (``"cluster"``, eq. 8)
+            scaled to mean 1.
+        partner: mix each kept sample with a member of its own cluster (``"cluster"``), with a sample of the whole
+            training set that has the same label (``"same_label"``), or with none (``"none"``). A sample that is its own
+            partner trains unmixed.
+        mixup_alpha: positive; mixing coefficients are drawn from Beta(``mixup_alpha``, ``mixup_beta``).
+        mixup_beta: positive; see ``mixup_alpha``.
+        mixup_scope: draw one mixing coefficient for each ``"pair"`` or for each ``"batch"``.
         mixup_start_epoch: first epoch that mixes.
         warmup_epochs: epochs on all samples before the first selection.
-        head: name of the linear head, such as ``"net.fc"``; the last ``nn.Linear`` if not given.
+        head: for ``embedding="head"``, the name of the linear head in the module, such as ``"net.fc"``; the last
+            ``nn.Linear`` if not given.
         scoring_loader: see :class:`~noisylabels_pl.core.SelectionCallback`.
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
-        seed: of partners and mixing coefficients.
+        seed: seed of selections, partners and mixing coefficients.
+
+    Raises:
+        ValueError: a number is out of range, or a choice unknown.
+
+    Example:
+        >>> import lightning as L
+        >>> from noisylabels_pl import Crust
+        >>> trainer = L.Trainer(max_epochs=60, callbacks=[Crust()], logger=False, enable_checkpointing=False)
     """
 
-    without_criterion = "; or, without mixing and weights, Crust(partner='none', weights='uniform')"
+    needs = replace(
+        SelectionCallback.needs,
+        alternative="; or, without mixing and weights, Crust(partner='none', weights='uniform')",
+    )
+
+    _mixing_coefficients: Tensor  # (B,), of the batch under way
 
     def __init__(
         self,
         fraction: float = 0.5,
         *,
-        selector: str = "centrality",
-        partition: str = "predicted",
-        embedding: str = "logits",
+        selector: Selector = "centrality",
+        partition: Partition = "predicted",
+        embedding: Embedding = "logits",
         train_mode: bool = False,
         bf16_scoring: bool = False,
-        weights: str = "uniform",
-        partner: str = "cluster",
+        weights: Weights = "uniform",
+        partner: Partner = "cluster",
         mixup_alpha: float = 1.0,
         mixup_beta: float = 1.0,
-        mixup_scope: str = "pair",
+        mixup_scope: MixupScope = "pair",
         mixup_start_epoch: int = 0,
         warmup_epochs: int = 5,
         head: str | None = None,
@@ -97,16 +135,15 @@ class Crust(SelectionCallback):
             bf16_scoring=bf16_scoring,
             criterion=criterion,
         )
-        check_choice("selector", selector, SELECTORS)
-        check_choice("partition", partition, ("predicted", "observed"))
-        check_choice("embedding", embedding, ("logits", "head"))
-        check_choice("weights", weights, ("uniform", "cluster"))
-        check_choice("partner", partner, ("none", "cluster", "same_label"))
-        check_choice("mixup_scope", mixup_scope, ("pair", "batch"))
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
-        if mixup_alpha <= 0 or mixup_beta <= 0:
-            raise ValueError(f"mixup_alpha and mixup_beta must be positive, got {mixup_alpha} and {mixup_beta}")
+        check_range("fraction", fraction, "(0, 1]")
+        check_choice("selector", selector, Selector)
+        check_choice("partition", partition, Partition)
+        check_choice("embedding", embedding, Embedding)
+        check_choice("weights", weights, Weights)
+        check_choice("partner", partner, Partner)
+        check_range("mixup_alpha", mixup_alpha, "(0, inf)")
+        check_range("mixup_beta", mixup_beta, "(0, inf)")
+        check_choice("mixup_scope", mixup_scope, MixupScope)
         self.fraction = fraction
         self.selector = selector
         self.partition = partition
@@ -119,57 +156,29 @@ class Crust(SelectionCallback):
         self.mixup_start_epoch = mixup_start_epoch
         self.head = head
         self.seed = seed
-
-    def needs_criterion(self) -> bool:
-        return self.weights != "uniform" or self.partner != "none"
-
-    def mixes_samples(self) -> bool:
-        return self.partner != "none"
+        mixes_samples = partner != "none"
+        changes_losses = mixes_samples or weights != "uniform"
+        self.needs = replace(self.needs, criterion=changes_losses, mixes_samples=mixes_samples)
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
-        gradients = logit_gradient(scores.logits, scores.targets)
-        if self.embedding == "head":
-            gradients = gradients @ self._head_weight(module, gradients.device)
-        classes = scores.logits.argmax(1) if self.partition == "predicted" else scores.targets
-        members = [(classes == label).nonzero().squeeze(1) for label in torch.unique(classes)]
-        members = [rows for rows in members if self._budget(rows)]
-        if not members:
-            raise ValueError(f"fraction={self.fraction} of {len(classes)} samples keeps none in any class; raise it")
+        gradients = self._gradients(module, scores)
+        classes = self._classes(scores)
+        coresets = self._coresets([gradients[members] for members in classes], epoch)
+        classes = [members.cpu() for members in classes]
+        indices = torch.cat([members[coreset.indices] for members, coreset in zip(classes, coresets, strict=True)])
+        weights = self._sample_weights(coresets)
+        if self.partner == "none" or epoch < self.mixup_start_epoch:
+            return Selection(indices, weights)
         rng = np.random.default_rng([self.seed, epoch])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        coresets = self._coresets([gradients[rows] for rows in members], epoch)
-        rows_of = list(zip(coresets, (rows.cpu() for rows in members), strict=True))
-        chosen = torch.cat([rows[coreset.indices] for coreset, rows in rows_of])
-        cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
-        weights = cluster_sizes / cluster_sizes.mean() if self.weights == "cluster" else None
-        if self.partner == "none" or epoch < self.mixup_start_epoch:
-            return Selection(chosen, weights)
         if self.partner == "same_label":
-            partner = same_label_partners(chosen, scores.targets.cpu(), generator=generator)
+            partners = same_label_partners(indices, scores.targets.cpu(), generator=generator)
         else:
-            partner = torch.cat([rows[cluster_partners(coreset, generator=generator)] for coreset, rows in rows_of])
-        lam = rng.beta(self.mixup_alpha, self.mixup_beta, size=len(chosen)) if self.mixup_scope == "pair" else None
-        return Selection(chosen, weights, partner, None if lam is None else torch.from_numpy(lam).float())
-
-    def _budget(self, rows: Tensor) -> int:
-        return int(self.fraction * len(rows) + 1e-9)  # 0.29 * 100 is 28.999...
-
-    def _coresets(self, classes: list[Tensor], epoch: int) -> list[Coreset]:
-        """Of each class's gradients ``(n_c, d)``, on the CPU."""
-
-        def task(i: int) -> Coreset:
-            options = {}
-            if "greedy" in self.selector:
-                seed = np.random.default_rng([self.seed, epoch, i]).integers(2**62)
-                options["generator"] = torch.Generator().manual_seed(int(seed))
-            return SELECTORS[self.selector](classes[i], self._budget(classes[i]), **options).cpu()
-
-        longest_first = sorted(range(len(classes)), key=lambda i: -len(classes[i]))
-        # Distances to all points take all threads already; greedy's steps take one.
-        by_steps = classes[0].device.type == "cpu" and self.selector != "centrality"
-        threads = torch.get_num_threads() if by_steps else 1
-        found = run_sharded([partial(task, i) for i in longest_first], threads)
-        return [found[longest_first.index(i)] for i in range(len(classes))]
+            partners = _cluster_partners(classes, coresets, generator)
+        if self.mixup_scope == "batch":
+            return Selection(indices, weights, partners)
+        coefficients = rng.beta(self.mixup_alpha, self.mixup_beta, size=len(indices))
+        return Selection(indices, weights, partners, torch.from_numpy(coefficients).float())
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -177,29 +186,100 @@ class Crust(SelectionCallback):
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if batch.partner is None:
             return
-        lam = self.of_batch("lam", batch)
-        if lam is None:
+        _check_can_be_mixed(batch.x)
+        coefficients = self.values_for("lam", batch)
+        if coefficients is None:  # one for the batch
             rng = np.random.default_rng([self.seed, trainer.current_epoch, batch_idx])
-            lam = torch.full(batch.index.shape, rng.beta(self.mixup_alpha, self.mixup_beta), device=batch.index.device)
-        self._lam = lam.masked_fill(batch.partner.index == batch.index, 1.0)
-        if not isinstance(batch.x, Tensor) or not batch.x.is_floating_point():
-            what = batch.x.dtype if isinstance(batch.x, Tensor) else type(batch.x).__name__
-            raise TypeError(f"Crust mixes inputs, which must be one float tensor, got {what}; or use partner='none'")
-        batch.x = mix(batch.x, batch.partner.x, self._lam)
+            coefficient = rng.beta(self.mixup_alpha, self.mixup_beta)
+            coefficients = torch.full(batch.index.shape, coefficient, device=batch.index.device)
+        self._mixing_coefficients = coefficients.masked_fill(batch.partner.index == batch.index, 1.0)
+        batch.x = mix(batch.x, batch.partner.x, self._mixing_coefficients)
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         if batch.partner is not None:
-            losses = mix(losses, self.per_sample_loss(logits, batch.partner.y), self._lam)
+            partner_losses = self.losses_for(logits, batch.partner.y)
+            losses = mix(losses, partner_losses, self._mixing_coefficients)
         return super().adjust_losses(losses, logits, target, batch)
 
-    def _head_weight(self, module: L.LightningModule, device: torch.device) -> Tensor:
-        if self.head is not None:
-            head = dict(module.named_modules()).get(self.head)
-        else:
-            head = next((layer for layer in reversed([*module.modules()]) if isinstance(layer, nn.Linear)), None)
-        if not isinstance(head, nn.Linear):
-            raise TypeError(
-                f"embedding='head' needs the linear layer that makes the logits, got {type(head).__name__}; "
-                "name it: head='net.fc', or use embedding='logits'"
-            )
-        return head.weight.detach().float().to(device)
+    def _gradients(self, module: L.LightningModule, scores: Scores) -> Tensor:
+        """Return ``(n, d)``: the gradient that represents each training sample."""
+        gradients = logit_gradient(scores.logits, scores.targets)
+        if self.embedding == "logits":
+            return gradients
+        head = _find_head(module, self.head)
+        return gradients @ head.weight.detach().float().to(gradients.device)
+
+    def _classes(self, scores: Scores) -> list[Tensor]:
+        """Return the positions ``(n_c,)`` of the members of each class that is large enough to keep any."""
+        labels = scores.logits.argmax(1) if self.partition == "predicted" else scores.targets
+        classes = []
+        for label in torch.unique(labels):
+            members = (labels == label).nonzero().squeeze(1)
+            if self._budget(len(members)) > 0:
+                classes.append(members)
+        if not classes:
+            raise ValueError(f"fraction={self.fraction} of {len(labels)} samples keeps none in any class; raise it")
+        return classes
+
+    def _budget(self, class_size: int) -> int:
+        """Return the number of samples to keep of a class."""
+        return int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
+
+    def _coresets(self, class_gradients: list[Tensor], epoch: int) -> list[Coreset]:
+        """Return the coreset of each class, on the CPU; several processes and threads divide the classes."""
+        numbers = range(len(class_gradients))
+        largest_first = sorted(numbers, key=lambda number: -len(class_gradients[number]))
+        tasks = [partial(self._coreset, class_gradients[number], epoch, number) for number in largest_first]
+        # Distances to all points take all threads already; greedy's steps take one.
+        takes_one_thread = class_gradients[0].device.type == "cpu" and self.selector != "centrality"
+        coresets = run_sharded(tasks, torch.get_num_threads() if takes_one_thread else 1)
+        coreset_of = dict(zip(largest_first, coresets, strict=True))
+        return [coreset_of[number] for number in numbers]
+
+    def _coreset(self, gradients: Tensor, epoch: int, number: int) -> Coreset:
+        """Return the coreset of the class with this number, on the CPU."""
+        options: dict[str, Any] = {}
+        if self.selector in _RANDOM_SELECTORS:
+            seed = np.random.default_rng([self.seed, epoch, number]).integers(2**62)
+            options["generator"] = torch.Generator().manual_seed(int(seed))
+        return _SELECTORS[self.selector](gradients, self._budget(len(gradients)), **options).cpu()
+
+    def _sample_weights(self, coresets: list[Coreset]) -> Tensor | None:
+        """Return the weights ``(k,)`` of all kept samples, with mean 1; none if they weigh alike."""
+        if self.weights == "uniform":
+            return None
+        cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
+        return cluster_sizes / cluster_sizes.mean()
+
+
+def _cluster_partners(classes: list[Tensor], coresets: list[Coreset], generator: torch.Generator) -> Tensor:
+    """Return ``(k,)``: the position of a random member of each kept sample's cluster."""
+    partners = []
+    for members, coreset in zip(classes, coresets, strict=True):
+        partners.append(members[cluster_partners(coreset, generator=generator)])
+    return torch.cat(partners)
+
+
+def _check_can_be_mixed(inputs: Any) -> None:
+    """Raise ``TypeError`` unless the inputs are one floating-point tensor."""
+    if isinstance(inputs, Tensor) and inputs.is_floating_point():
+        return
+    found = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+    raise TypeError(f"Crust mixes inputs, which must be one float tensor, got {found}; or use partner='none'")
+
+
+def _find_head(module: nn.Module, name: str | None) -> nn.Linear:
+    """Return the named linear layer, or the last one."""
+    head: nn.Module | None = None
+    if name is not None:
+        head = dict(module.named_modules()).get(name)
+    else:
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear):
+                head = layer
+    if isinstance(head, nn.Linear):
+        return head
+    raise TypeError(
+        f"embedding='head' needs the linear layer that makes the logits, got {type(head).__name__}; "
+        "name it: head='net.fc', or use embedding='logits'"
+    )

@@ -1,20 +1,21 @@
-"""ELR and ELR+: early-learning regularization (Liu et al., NeurIPS 2020)."""
+"""ELR and ELR+: early-learning regularization (Liu, Niles-Weed, Razavian and Fernandez-Granda, NeurIPS 2020)."""
 
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisylabels_pl.core import CriterionCallback, TwinModule
+from noisylabels_pl.core import CriterionCallback, SampleTable, TwinModule
 from noisylabels_pl.data import Batch
 from noisylabels_pl.functional import (
     at_least_float32,
     check_choice,
+    check_range,
     elr_penalty,
     ema_targets,
     kl_penalty,
@@ -23,34 +24,52 @@ from noisylabels_pl.functional import (
 )
 from noisylabels_pl.functional.losses.early_learning import CLAMP
 
+Penalty = Literal["log", "kl"]
+
 
 class ELR(CriterionCallback):
-    """Adds ``lam * log(1 - <p, t>)`` to the loss, with targets ``t`` that average what the network said of a sample.
+    r"""Adds a penalty that holds the network to its early predictions of each sample.
 
-    As in the public code, targets are updated before the loss of the same step, probabilities are clamped to
-    ``[1e-4, 1 - 1e-4]``, and the targets' ones are normalized again. The total loss is negative for large ``lam``.
-    Choose ``lam`` and ``beta`` by noisy validation accuracy: the paper has 3 and 0.7 for symmetric noise on CIFAR-10, 1
-    and 0.9 for asymmetric, 7 and 0.9 on CIFAR-100.
+    `Early-Learning Regularization Prevents Memorization of Noisy Labels <https://arxiv.org/abs/2007.00151>`_. A network
+    learns right labels before it memorizes wrong ones. The targets :math:`t_i` average its predictions :math:`p_i` over
+    past visits (eq. 9), and the penalty rewards agreement with them (eq. 6):
+
+    .. math::
+        t_i \leftarrow \beta t_i + (1 - \beta) p_i, \qquad
+        \ell_i = \text{CE}(p_i, y_i) + \lambda \log(1 - \langle p_i, t_i \rangle)
+
+    As in the authors' public code, the targets are updated before the loss of the same step, and probabilities are
+    clamped to ``[1e-4, 1 - 1e-4]``; those that enter the targets are then normalized again. The total loss is negative
+    for large ``lam``. Choose ``lam`` and ``beta`` by noisy validation accuracy. The paper has 3 and 0.7 for symmetric
+    noise on CIFAR-10, 1 and 0.9 for asymmetric noise, and 7 and 0.9 on CIFAR-100.
 
     Args:
-        lam: weight of the penalty, ``lambda`` in eq. 6.
-        beta: momentum of the targets in ``[0, 1)``, eq. 9; 0 takes the network's present output.
-        penalty: ``log`` (eq. 6) or ``kl``, which overfits the targets and is there to show it.
+        lam: weight of the penalty, :math:`\lambda` in eq. 6; not negative.
+        beta: momentum of the targets in ``[0, 1)``; 0 takes the present prediction.
+        penalty: ``"log"`` (eq. 6), or ``"kl"``, the Kullback-Leibler divergence from the targets. The latter overfits
+            the targets, and is here to show that.
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
+
+    Attributes:
+        targets: a table with the targets ``(C,)`` of each training sample.
 
     Raises:
         ValueError: ``lam`` is negative, ``beta`` out of range, or ``penalty`` unknown.
+
+    Example:
+        >>> import lightning as L
+        >>> from noisylabels_pl import ELR
+        >>> elr = ELR(lam=3.0, beta=0.7)
+        >>> trainer = L.Trainer(max_epochs=60, callbacks=[elr], logger=False, enable_checkpointing=False)
     """
 
     def __init__(
-        self, lam: float = 3.0, beta: float = 0.7, *, penalty: str = "log", criterion: str | None = None
+        self, lam: float = 3.0, beta: float = 0.7, *, penalty: Penalty = "log", criterion: str | None = None
     ) -> None:
         super().__init__(criterion=criterion)
-        check_choice("penalty", penalty, ("log", "kl"))
-        if lam < 0:
-            raise ValueError(f"lam must not be negative, got {lam}")
-        if not 0 <= beta < 1:
-            raise ValueError(f"beta must lie in [0, 1), got {beta}")
+        check_range("lam", lam, "[0, inf)")
+        check_range("beta", beta, "[0, 1)")
+        check_choice("penalty", penalty, Penalty)
         self.lam = lam
         self.beta = beta
         self.penalty = penalty
@@ -58,36 +77,55 @@ class ELR(CriterionCallback):
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
         probs = at_least_float32(logits).softmax(1)
-        seen = probs.detach().clamp(CLAMP, 1 - CLAMP)
-        seen = seen / seen.sum(1, keepdim=True)
-        self.targets.write(batch.index, ema_targets(self.targets.read(batch.index, seen), seen, self.beta))
-        targets = self.targets.read(batch.index, seen)
+        prediction = probs.detach().clamp(CLAMP, 1 - CLAMP)
+        prediction = prediction / prediction.sum(1, keepdim=True)
+        targets = _update_targets(self.targets, batch, prediction, self.beta)
         if self.penalty == "kl":
             return losses + self.lam * kl_penalty(logits, targets)
         return losses + self.lam * elr_penalty(probs, targets, eps=CLAMP)
 
 
 class ELRPlus(TwinModule):
-    """Each network is regularized towards what an average of the other one has said of the samples.
+    r"""Trains two networks, each held to the early predictions of an average of the other one.
 
-    Follows the public code: targets average the output of the peer's teacher, in training mode, for inputs that are
-    augmented but not mixed; they are mixed like the inputs. Teachers average weights, not batch-norm statistics.
-    Unlike it, both networks see one draw of the noise and one split, and train on the same batches at the same time
-    rather than in alternating epochs. Every ingredient can be switched off, which makes the paper's table 5 a sweep.
+    `Early-Learning Regularization Prevents Memorization of Noisy Labels <https://arxiv.org/abs/2007.00151>`_, appendix
+    F. The loss is that of :class:`ELR`. The teacher of a network averages the weights :math:`w` of its peer over
+    optimizer steps, :math:`\bar w \leftarrow \alpha \bar w + (1 - \alpha) w`; its predictions of the unmixed inputs,
+    in training mode, make the targets. Inputs, labels and targets are then mixed. Teachers average weights, not
+    batch-norm statistics.
+
+    All of this is as in the authors' public code. Unlike there, both networks see one draw of the noise and one split,
+    and both train on the same batch instead of in alternating epochs. Each ingredient can be switched off, as in the
+    paper's table 5.
 
     Args:
         *args: see :class:`~noisylabels_pl.core.TwinModule`.
-        lam: weight of the penalty, ``lambda`` in eq. 6.
-        beta: momentum of the targets in ``[0, 1)``.
-        two_networks: without, the first network learns from its own teacher, and the second does not train.
-        weight_average: without, the networks themselves are the teachers.
-        ema_alpha: momentum of the teachers' weights.
-        ema_ramp: optimizer steps over which that momentum ramps up; 0 for none.
-        mixup_alpha: samples are mixed with coefficients from Beta(alpha, alpha), one a batch; 0 for no mixing.
-        coef_ramp: optimizer steps over which ``lam`` ramps up; 0 for none.
-        refine_labels: multiply mixed labels by the targets and normalize, as the public code does for 100 classes.
-        seed: of mixing.
+        lam: weight of the penalty; not negative.
+        beta: momentum of the targets, in ``[0, 1)``.
+        two_networks: if false, the first network learns from its own teacher, and the second one does not train.
+        weight_average: if false, the networks themselves are the teachers.
+        ema_alpha: momentum :math:`\alpha` of the teachers' weights, in ``[0, 1)``.
+        ema_ramp: optimizer steps over which that momentum ramps up; 0 for no ramp.
+        mixup_alpha: mixing coefficients, one for each batch, are drawn from Beta(``mixup_alpha``, ``mixup_alpha``); 0
+            for no mixing.
+        coef_ramp: optimizer steps over which ``lam`` ramps up; 0 for no ramp.
+        refine_labels: multiply the mixed labels by the targets and normalize them, as the public code does for 100
+            classes.
+        seed: seed of mixing.
         **parts: see :class:`~noisylabels_pl.core.TwinModule`.
+
+    Attributes:
+        targets: for each network, a table with the targets ``(C,)`` of each training sample.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl import ELRPlus
+        >>> pair = ELRPlus(lambda: torch.nn.Linear(64, 10), 10, torch.optim.Adam, lam=3.0, beta=0.7)
+        >>> pair(torch.zeros(5, 64)).shape  # the mean of two networks
+        torch.Size([5, 10])
     """
 
     depends_on_batch = True  # mixup pairs samples of a batch
@@ -108,13 +146,12 @@ class ELRPlus(TwinModule):
         **parts: Any,
     ) -> None:
         super().__init__(*args, **parts)
-        if lam < 0 or mixup_alpha < 0 or ema_ramp < 0 or coef_ramp < 0:
-            raise ValueError(
-                f"lam, mixup_alpha, ema_ramp and coef_ramp must not be negative, got {lam}, {mixup_alpha}, {ema_ramp} "
-                f"and {coef_ramp}"
-            )
-        if not 0 <= beta < 1 or not 0 <= ema_alpha < 1:
-            raise ValueError(f"beta and ema_alpha must lie in [0, 1), got {beta} and {ema_alpha}")
+        check_range("lam", lam, "[0, inf)")
+        check_range("beta", beta, "[0, 1)")
+        check_range("ema_alpha", ema_alpha, "[0, 1)")
+        check_range("ema_ramp", ema_ramp, "[0, inf)")
+        check_range("mixup_alpha", mixup_alpha, "[0, inf)")
+        check_range("coef_ramp", coef_ramp, "[0, inf)")
         self.lam = lam
         self.beta = beta
         self.two_networks = two_networks
@@ -125,65 +162,89 @@ class ELRPlus(TwinModule):
         self.coef_ramp = coef_ramp
         self.refine_labels = refine_labels
         self.seed = seed
-        self.teachers = nn.ModuleList([deepcopy(net) for net in self._nets()] if weight_average else [])
+        self.teachers = nn.ModuleList()
+        if weight_average:
+            self.teachers.extend(deepcopy(net) for net in self._nets())
         self.teachers.requires_grad_(False)
         if not two_networks:
             self.net.second.requires_grad_(False)
-        self.targets = [self.tables.add(f"targets of {name}") for name in ("first", "second")]
-        self._averaged_at = 0
+        self.targets = [self.tables.add("targets of first"), self.tables.add("targets of second")]
+        self._last_step = 0  # the optimizer step after which the teachers were updated last
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.two_networks else self.net.first(x)
 
+    def losses(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        teachers = list(self.teachers) if self.weight_average else self._nets()
+        if not self.two_networks:
+            return self._loss(batch, 0, teachers[0]), None
+        first = self._loss(batch, 0, teachers[1])
+        second = self._loss(batch, 1, teachers[0])
+        return first, second
+
     def on_train_start(self) -> None:
         super().on_train_start()
-        self._averaged_at = self.trainer.global_step
+        self._last_step = self.trainer.global_step
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._batch_idx = batch_idx
 
-    def losses(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        if not self.two_networks:
-            return self._loss(batch, 0, teacher=0), None
-        return self._loss(batch, 0, teacher=1), self._loss(batch, 1, teacher=0)
-
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = self.trainer.global_step
-        if step == self._averaged_at:  # gradients are still being accumulated
+        if step == self._last_step:  # gradients are still being accumulated
             return
-        self._averaged_at = step
-        alpha = self.ema_alpha * sigmoid_rampup(step, self.ema_ramp)
-        if not self.ema_ramp:  # a plain mean at first, as in the public code
-            alpha = min(alpha, 1 - 1 / step)
-        with torch.no_grad():
-            for teacher, net in zip(self.teachers, self._nets(), strict=False):
-                for average, weight in zip(teacher.parameters(), net.parameters(), strict=True):
-                    average.lerp_(weight, 1 - alpha)
+        self._last_step = step
+        if self.weight_average:
+            self._update_teachers(step)
 
     def _nets(self) -> list[nn.Module]:
+        """Return the networks that train."""
         return [self.net.first, self.net.second] if self.two_networks else [self.net.first]
 
-    def _loss(self, batch: Batch, number: int, *, teacher: int) -> Tensor:
-        x, y = batch
+    def _loss(self, batch: Batch, number: int, teacher: nn.Module) -> Tensor:
+        """Return the scalar loss of network 0 or 1, with targets that its teacher makes."""
+        inputs, labels = batch
         with torch.no_grad():
-            said = (self.teachers if self.weight_average else self._nets())[teacher](x)
-            said = at_least_float32(said).softmax(1)
-        table = self.targets[number]
-        table.write(batch.index, ema_targets(table.read(batch.index, said), said, self.beta))
-        targets = table.read(batch.index, said)
-        labels = F.one_hot(y, said.shape[1]).to(said)
+            prediction = at_least_float32(teacher(inputs)).softmax(1)
+        targets = _update_targets(self.targets[number], batch, prediction, self.beta)
+        soft_labels = F.one_hot(labels, prediction.shape[1]).to(prediction)
         if self.mixup_alpha:
-            rng = np.random.default_rng(
-                [self.seed, self.trainer.current_epoch, self._batch_idx, self.trainer.global_rank, number]
-            )
-            share = rng.beta(self.mixup_alpha, self.mixup_alpha)
-            lam = torch.full((len(y),), max(share, 1 - share), device=x.device)
-            other = torch.from_numpy(rng.permutation(len(y))).to(x.device)
-            x, labels, targets = (mix(value, value[other], lam) for value in (x, labels, targets))
-        logits = self._nets()[number](x).to(said.dtype)
+            coefficients, others = self._draw_mixing(number, len(labels), inputs.device)
+            inputs = mix(inputs, inputs[others], coefficients)
+            soft_labels = mix(soft_labels, soft_labels[others], coefficients)
+            targets = mix(targets, targets[others], coefficients)
         if self.refine_labels:
-            labels = labels * targets
-            labels = labels / labels.sum(1, keepdim=True).clamp(min=1e-12)
-        penalty = elr_penalty(logits.softmax(1), targets, eps=CLAMP)
-        ramp = sigmoid_rampup(self.trainer.global_step, self.coef_ramp)
-        return (ramp * self.lam * penalty - (labels * F.log_softmax(logits, 1)).sum(1)).mean()
+            soft_labels = soft_labels * targets
+            soft_labels = soft_labels / soft_labels.sum(1, keepdim=True).clamp(min=1e-12)
+        logits = self._nets()[number](inputs).to(prediction.dtype)
+        cross_entropy = -(soft_labels * F.log_softmax(logits, 1)).sum(1)
+        lam = self.lam * sigmoid_rampup(self.trainer.global_step, self.coef_ramp)
+        return (cross_entropy + lam * elr_penalty(logits.softmax(1), targets, eps=CLAMP)).mean()
+
+    def _draw_mixing(self, number: int, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the mixing coefficients ``(B,)`` of a batch, all equal, and the positions ``(B,)`` to mix with."""
+        seeds = [self.seed, self.trainer.current_epoch, self._batch_idx, self.trainer.global_rank, number]
+        rng = np.random.default_rng(seeds)
+        coefficient = rng.beta(self.mixup_alpha, self.mixup_alpha)
+        coefficient = max(coefficient, 1 - coefficient)
+        others = torch.from_numpy(rng.permutation(batch_size)).to(device)
+        return torch.full((batch_size,), coefficient, device=device), others
+
+    @torch.no_grad()
+    def _update_teachers(self, step: int) -> None:
+        """Move the teachers' weights towards those of their networks, after optimizer step ``step``."""
+        if self.ema_ramp:
+            momentum = self.ema_alpha * sigmoid_rampup(step, self.ema_ramp)
+        else:  # a plain mean at first, as in the public code
+            momentum = min(self.ema_alpha, 1 - 1 / step)
+        for teacher, net in zip(self.teachers, self._nets(), strict=True):
+            for average, weight in zip(teacher.parameters(), net.parameters(), strict=True):
+                average.lerp_(weight, 1 - momentum)
+
+
+def _update_targets(table: SampleTable, batch: Batch, prediction: Tensor, beta: float) -> Tensor:
+    """Average the predictions ``(B, C)`` into the targets of a batch's samples, and return these, ``(B, C)``."""
+    old_targets = table.read(batch.index, prediction)
+    table.write(batch.index, ema_targets(old_targets, prediction, beta))
+    # A sample that comes twice in a batch is written once, so both of its rows must be read from the table.
+    return table.read(batch.index, prediction)

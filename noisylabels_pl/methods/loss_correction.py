@@ -1,14 +1,12 @@
-"""Forward and backward loss correction with a known or an estimated transition matrix (Patrini et al., CVPR 2017)."""
+"""Forward and backward loss correction by a transition matrix, known or estimated (Patrini et al., CVPR 2017)."""
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
@@ -16,12 +14,14 @@ from torch.utils.data import DataLoader
 
 from noisylabels_pl.core import Artifacts, Stage, StagedMethod, score, training_loader
 from noisylabels_pl.data import indexed
-from noisylabels_pl.functional import check_choice, check_range, empirical_transition_matrix, estimate_transition_matrix
-from noisylabels_pl.functional.losses.correction import BASES
+from noisylabels_pl.data.files import read_transition_matrix
+from noisylabels_pl.functional import check_choice, check_range, estimate_transition_matrix
 from noisylabels_pl.losses import BackwardCorrectionLoss, ForwardCorrectionLoss
+from noisylabels_pl.losses.correction import BaseLoss
 
 TransitionSource = Literal["estimated", "known", "file", "trusted"]
 
+_WEIGHTS = "weights/"  # before the names of the first network's weights among the artifacts
 _log = logging.getLogger(__name__)
 
 
@@ -41,11 +41,11 @@ class _LossCorrection(StagedMethod):
         path: str | None,
         quantile: float | Literal["auto"],
         warm_start: bool,
-        base: str,
+        base: BaseLoss,
         loader: DataLoader[Any] | None,
     ) -> None:
         check_choice("T", T, TransitionSource)
-        check_choice("base", base, BASES)
+        check_choice("base", base, BaseLoss)
         if (path is not None) != (T in ("file", "trusted")):
             raise ValueError(f"path goes with T=file or T=trusted, got T={T} and path={path}")
         if quantile != "auto":
@@ -61,7 +61,7 @@ class _LossCorrection(StagedMethod):
 
     @abstractmethod
     def corrected_loss(self, T: Tensor) -> nn.Module:
-        """Return the criterion that ``T`` corrects."""
+        """Return the criterion that ``T`` ``(C, C)`` corrects."""
 
     @property
     def reveals(self) -> tuple[str, ...]:
@@ -69,63 +69,98 @@ class _LossCorrection(StagedMethod):
 
     def stages(self) -> list[Stage]:
         if self.T == "known":
-            return [Stage("corrected", self._loss)]
+            return [Stage("corrected", self._make_criterion)]
         if self.T != "estimated":
-            return [Stage("corrected", self._loss, self._used)]
+            return [Stage("corrected", self._make_criterion, self._report_T)]
         return [
-            Stage("cross_entropy", lambda artifacts: nn.CrossEntropyLoss(), self._estimate, monitor="val/loss"),
-            Stage("corrected", self._loss, initialize=self._initialize),
+            Stage("cross_entropy", lambda artifacts: nn.CrossEntropyLoss(), self._estimate_T, monitor="val/loss"),
+            Stage("corrected", self._make_criterion, initialize=self._load_weights),
         ]
 
-    def _loss(self, artifacts: Artifacts) -> nn.Module:
-        return self.corrected_loss(artifacts["T"] if self.path is None else read_transition(self.path))
+    def _make_criterion(self, artifacts: Artifacts) -> nn.Module:
+        """Return the corrected loss, with ``T`` from the file or the artifacts."""
+        if self.path is not None:
+            return self.corrected_loss(read_transition_matrix(self.path, "path"))
+        return self.corrected_loss(artifacts["T"])
 
-    def _estimate(self, trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        watched = [c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor == "val/loss"]
-        best = [c.best_model_path for c in watched if c.best_model_path]
-        if best:
-            module.load_state_dict(torch.load(best[0], map_location="cpu", weights_only=True)["state_dict"])
-        else:
-            _log.warning("T is estimated from the last epoch, which has memorized most: no best epoch was saved")
-        logits = torch.cat([score(trainer, module, loader).logits for loader in self._inputs(trainer)])
-        quantile: Any = self.quantile
-        weights = {f"weights/{name}": value for name, value in module.state_dict().items()} if self.warm_start else {}
-        return {"T": estimate_transition_matrix(logits.double().softmax(1), quantile=quantile)} | weights
-
-    def _inputs(self, trainer: L.Trainer) -> list[DataLoader[Any]]:
-        """The paper's X': all inputs with noisy labels, of which the labels are not needed."""
-        if self.loader is not None:
-            return [indexed(self.loader)]
-        validation: Any = trainer.val_dataloaders
-        held_out = validation.get("val") if isinstance(validation, dict) else None
-        return [training_loader(trainer)] + ([] if held_out is None else [indexed(held_out)])
-
-    def _used(self, trainer: L.Trainer, module: Any) -> Artifacts:
+    def _report_T(self, trainer: L.Trainer, module: Any) -> Artifacts:
+        """Return the ``T`` that was read from a file, as an artifact."""
         return {"T": module.criterion.T}
 
-    def _initialize(self, module: L.LightningModule, artifacts: Artifacts) -> None:
+    def _estimate_T(self, trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
+        """Return the estimated ``T`` and, for a warm start, the weights that it was estimated with."""
+        checkpoint = _best_checkpoint(trainer)
+        if checkpoint is None:
+            _log.warning("T is estimated from the last epoch, which has memorized most: no best epoch was saved")
+        else:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
+        logits = torch.cat([score(trainer, module, loader).logits for loader in self._scoring_loaders(trainer)])
+        artifacts = {"T": estimate_transition_matrix(logits.double().softmax(1), quantile=self.quantile)}
         if self.warm_start:
-            prefix = "weights/"
-            own = {name.removeprefix(prefix): value for name, value in artifacts.items() if name.startswith(prefix)}
-            if not own:
-                raise ValueError("the finished stage left no weights to start from; resume with the options it had")
-            module.load_state_dict(own)
+            for name, value in module.state_dict().items():
+                artifacts[_WEIGHTS + name] = value
+        return artifacts
+
+    def _scoring_loaders(self, trainer: L.Trainer) -> list[DataLoader[Any]]:
+        """Return loaders of all inputs with noisy labels, the paper's X'; their labels are not used."""
+        if self.loader is not None:
+            return [indexed(self.loader)]
+        loaders = [training_loader(trainer)]
+        validation: Any = trainer.val_dataloaders
+        held_out = validation.get("val") if isinstance(validation, dict) else None
+        if held_out is not None:
+            loaders.append(indexed(held_out))
+        return loaders
+
+    def _load_weights(self, module: L.LightningModule, artifacts: Artifacts) -> None:
+        """For a warm start, load the weights that the first stage left."""
+        if not self.warm_start:
+            return
+        weights = {}
+        for name, value in artifacts.items():
+            if name.startswith(_WEIGHTS):
+                weights[name.removeprefix(_WEIGHTS)] = value
+        if not weights:
+            raise ValueError("the finished stage left no weights to start from; resume with the options it had")
+        module.load_state_dict(weights)
 
 
 class ForwardCorrection(_LossCorrection):
-    """Forward loss correction: trains on the loss of the noisy labels under ``T^T p``, with ``T`` known or estimated.
+    r"""Trains on the loss of the noisy labels under the predicted noisy distribution: forward correction.
+
+    `Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach <https://arxiv.org/abs/1609.03683>`_,
+    section 4.2. With :math:`T_{ij} = P(\text{observed} = j \mid \text{true} = i)` and the network's probabilities
+    :math:`p` of the true classes, the loss of an observed label :math:`y` is
+
+    .. math::
+        \ell^{\to}(p, y) = \ell(T^\top p, y)
+
+    The criterion is :class:`~noisylabels_pl.ForwardCorrectionLoss`. With ``T="estimated"`` training takes two stages,
+    as Algorithm 1 of the paper: cross-entropy first, then the corrected loss, with ``T`` from the first network at the
+    epoch of the lowest noisy-validation loss. The command line runs the stages.
 
     Args:
-        T: where the matrix comes from: ``estimated``; ``known`` (that of the configured noise, which nobody has in
-            practice); ``file`` (``path`` names a ``.npy``, ``.csv`` or ``.npz`` file with ``T``); or ``trusted``
-            (``path`` names an ``.npz`` file with ``clean`` and ``observed`` labels of the same samples).
-        path: the file, for ``file`` and ``trusted``.
-        quantile: for ``estimated``, see :func:`~noisylabels_pl.functional.estimate_transition_matrix`.
-        warm_start: for ``estimated``, whether the second stage starts from the first one's weights instead of fresh
-            ones.
-        base: the loss to correct, ``ce`` or ``square``.
-        loader: for ``estimated``, the inputs to estimate ``T`` on; the training and validation splits if not given.
+        T: source of the matrix. ``"estimated"``; ``"known"``, the matrix of the configured noise, which is not known in
+            practice; ``"file"``, where ``path`` names a ``.npy``, ``.csv`` or ``.npz`` file with ``T``; or
+            ``"trusted"``, where ``path`` names an ``.npz`` file with ``clean`` and ``observed`` labels of the same
+            samples.
+        path: the file, for ``T="file"`` and ``T="trusted"``.
+        quantile: for ``T="estimated"``, see :func:`~noisylabels_pl.functional.estimate_transition_matrix`.
+        warm_start: for ``T="estimated"``, start the second stage from the first one's weights instead of fresh ones.
+        base: the loss :math:`\ell` to correct, ``"ce"`` or ``"square"``.
+        loader: for ``T="estimated"``, the inputs to estimate the matrix on; the training and validation splits if not
+            given.
+
+    Raises:
+        ValueError: an option is unknown or out of range, or two options do not go together.
+
+    Example:
+        >>> from noisylabels_pl import ForwardCorrection
+        >>> [stage.name for stage in ForwardCorrection().stages()]
+        ['cross_entropy', 'corrected']
+        >>> [stage.name for stage in ForwardCorrection(T="known").stages()]
+        ['corrected']
     """
 
     def __init__(
@@ -135,7 +170,7 @@ class ForwardCorrection(_LossCorrection):
         path: str | None = None,
         quantile: float | Literal["auto"] = "auto",
         warm_start: bool = False,
-        base: str = "ce",
+        base: BaseLoss = "ce",
         loader: DataLoader[Any] | None = None,
     ) -> None:
         super().__init__(T=T, path=path, quantile=quantile, warm_start=warm_start, base=base, loader=loader)
@@ -145,7 +180,16 @@ class ForwardCorrection(_LossCorrection):
 
 
 class BackwardCorrection(_LossCorrection):
-    """Backward loss correction: trains on an unbiased estimate of the clean labels' loss, by the inverse of ``T``.
+    r"""Trains on an unbiased estimate of the loss of the true labels: backward correction.
+
+    `Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach <https://arxiv.org/abs/1609.03683>`_,
+    section 4.1. With :math:`T_{ij} = P(\text{observed} = j \mid \text{true} = i)` and the losses :math:`\ell(p)` of all
+    labels that a sample could have, the loss of an observed label :math:`y` is
+
+    .. math::
+        \ell^{\gets}(p, y) = \left( T^{-1} \ell(p) \right)_y
+
+    The criterion is :class:`~noisylabels_pl.BackwardCorrectionLoss`; for the stages see :class:`ForwardCorrection`.
 
     Args:
         T: see :class:`ForwardCorrection`.
@@ -155,6 +199,14 @@ class BackwardCorrection(_LossCorrection):
         mix: weight of the identity that is mixed into ``T`` before it is inverted, in ``[0, 1)``.
         base: see :class:`ForwardCorrection`.
         loader: see :class:`ForwardCorrection`.
+
+    Raises:
+        ValueError: an option is unknown or out of range, or two options do not go together.
+
+    Example:
+        >>> from noisylabels_pl import BackwardCorrection
+        >>> [stage.name for stage in BackwardCorrection(mix=0.1).stages()]
+        ['cross_entropy', 'corrected']
     """
 
     def __init__(
@@ -165,7 +217,7 @@ class BackwardCorrection(_LossCorrection):
         quantile: float | Literal["auto"] = "auto",
         warm_start: bool = False,
         mix: float = 0.0,
-        base: str = "ce",
+        base: BaseLoss = "ce",
         loader: DataLoader[Any] | None = None,
     ) -> None:
         super().__init__(T=T, path=path, quantile=quantile, warm_start=warm_start, base=base, loader=loader)
@@ -176,24 +228,10 @@ class BackwardCorrection(_LossCorrection):
         return BackwardCorrectionLoss(T, mix=self.mix, base=self.base)
 
 
-def read_transition(path: str) -> Tensor:
-    """``T`` from a ``.npy``, ``.csv`` or ``.npz`` file, or counted from its arrays ``clean`` and ``observed``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file has none of these.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f"method.path: there is no file {file.resolve()}")
-    if file.suffix == ".csv":
-        return torch.from_numpy(np.loadtxt(file, delimiter=","))
-    stored = np.load(file, allow_pickle=False)
-    if isinstance(stored, np.ndarray):
-        return torch.from_numpy(stored).double()
-    if "T" in stored:
-        return torch.from_numpy(stored["T"]).double()
-    if not {"clean", "observed"} <= set(stored):
-        raise ValueError(f"method.path: {path} must hold T, or clean and observed; it holds {', '.join(stored)}")
-    clean, observed = (torch.from_numpy(stored[name]).long() for name in ("clean", "observed"))
-    return empirical_transition_matrix(clean, observed, int(max(clean.max(), observed.max())) + 1)
+def _best_checkpoint(trainer: L.Trainer) -> str | None:
+    """Return the path of the checkpoint with the lowest noisy-validation loss, if one was saved."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor == "val/loss" and callback.best_model_path:
+            return callback.best_model_path
+    return None

@@ -1,4 +1,4 @@
-"""Min-SGD: training on the sample with the smallest loss (Shah et al., AISTATS 2020)."""
+"""Min-SGD (Shah, Wu and Sanghavi, AISTATS 2020)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,26 @@ if TYPE_CHECKING:
 
 
 class MinSGD(FilterCallback):
-    """Min-SGD: trains on the one sample of each batch with the smallest loss.
+    r"""Trains on the one sample of each batch with the smallest loss.
+
+    `Choosing the Sample with Lowest Loss makes SGD Robust <https://arxiv.org/abs/2001.03316>`_. The step is that of
+    :math:`\min_i \ell_i` over the samples of the batch.
 
     Args:
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
-        **options: see :class:`~noisylabels_pl.core.BatchFilter`.
+        **options: see :class:`~noisylabels_pl.core.BatchFilter`; the forget rate is 1.
+
+    Raises:
+        ValueError: an option is wrong.
+
+    Example:
+        >>> import lightning as L
+        >>> from noisylabels_pl import MinSGD
+        >>> trainer = L.Trainer(max_epochs=60, callbacks=[MinSGD()], logger=False, enable_checkpointing=False)
     """
 
     def __init__(self, *, criterion: str | None = None, **options: Unpack[FilterOptions]) -> None:
-        super().__init__(1.0, criterion=criterion, **options)
+        super().__init__(1.0, convert_batchnorm=False, criterion=criterion, **options)
 
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return losses.detach()

@@ -1,4 +1,4 @@
-"""Backbones: factories that take the shape of a sample and the number of classes."""
+"""Backbones: functions that make a network from the shape of a sample and the number of outputs."""
 
 from noisylabels_pl.nets.cnn9 import cnn9, cnn9_gn
 from noisylabels_pl.nets.mlp import mlp

@@ -11,30 +11,70 @@ from noisylabels_pl.nets.shapes import image_channels
 
 
 def cnn9(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Nine 3x3 convolutions with batch normalization and leaky ReLU; 4.4 M parameters for 10 classes of 32x32 images.
+    """Return nine 3x3 convolutions with batch normalization and leaky ReLU, and a linear head.
 
-    Three of 128 channels and three of 256, each group followed by pooling and dropout of whole channels, then 512, 256
-    and 128 without padding and a mean over the rest of the image, which must be at least 28 pixels high and wide. The
-    last module is the linear head.
+    Three convolutions have 128 channels and three have 256, each group followed by max pooling and dropout of whole
+    channels. The last three have 512, 256 and 128 channels and no padding; a mean over the rest of the image follows.
+    4.4 M parameters for 10 classes of 32x32 images. The last module is the linear head.
+
+    The network of Han et al., "Co-teaching: Robust training of deep neural networks with extremely noisy labels",
+    NeurIPS 2018, https://arxiv.org/abs/1804.06872.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one image, at least 28 pixels high and wide.
+        num_classes: the number of outputs.
+
+    Raises:
+        ValueError: samples are not images, or too small.
+
+    Example:
+        >>> import torch
+        >>> net = cnn9((3, 32, 32), num_classes=10)
+        >>> net(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     return _cnn9("cnn9", input_shape, num_classes, nn.BatchNorm2d)
 
 
 def cnn9_gn(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """:func:`cnn9` with group normalization, 32 groups, so that a sample has a gradient of its own."""
+    """Return :func:`cnn9` with group normalization (32 groups) instead of batch normalization.
+
+    The gradient of a sample then does not depend on the others in its batch, as PRL(G) and individual clipping need.
+    Group normalization: Wu and He, ECCV 2018, https://arxiv.org/abs/1803.08494.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one image, at least 28 pixels high and wide.
+        num_classes: the number of outputs.
+
+    Raises:
+        ValueError: samples are not images, or too small.
+
+    Example:
+        >>> import torch
+        >>> net = cnn9_gn((1, 28, 28), num_classes=10)
+        >>> net(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+    """
     return _cnn9("cnn9_gn", input_shape, num_classes, partial(nn.GroupNorm, 32))
 
 
-def _cnn9(name: str, input_shape: Sequence[int], num_classes: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
+def _cnn9(
+    name: str, input_shape: Sequence[int], num_classes: int, make_norm: Callable[[int], nn.Module]
+) -> nn.Sequential:
+    """Return the nine layers with the normalization that ``make_norm`` makes for a number of channels."""
     channels = image_channels(name, input_shape)
-    if min(input_shape[1:]) < 28:
-        height, width = input_shape[1:]
-        raise ValueError(f"net={name} needs images of at least 28x28 pixels, got {height}x{width}; net=small_cnn")
+    height, width = input_shape[1:]
+    if min(height, width) < 28:
+        raise ValueError(f"{name} needs images of at least 28x28 pixels, got {height}x{width}; use small_cnn for them")
     layers: list[nn.Module] = []
-    for widths, padding in (((128, 128, 128), 1), ((256, 256, 256), 1), ((512, 256, 128), 0)):
-        for width in widths:
-            layers += [nn.Conv2d(channels, width, 3, padding=padding), norm(width), nn.LeakyReLU(0.01)]
-            channels = width
+    for group, padding in (((128, 128, 128), 1), ((256, 256, 256), 1), ((512, 256, 128), 0)):
+        for out_channels in group:
+            layers += [
+                nn.Conv2d(channels, out_channels, 3, padding=padding),
+                make_norm(out_channels),
+                nn.LeakyReLU(0.01),
+            ]
+            channels = out_channels
         if padding:
             layers += [nn.MaxPool2d(2), nn.Dropout2d(0.25)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))

@@ -17,13 +17,28 @@ def mlp(
     dropout: float = 0.0,
     negative_slope: float = 0.0,
 ) -> nn.Sequential:
-    """Layers of given widths on the flattened input, each with ReLU and dropout; the last module is the linear head.
+    """Return fully connected layers with ReLU and dropout on the flattened input, and a linear head.
 
-    A ``negative_slope`` makes the ReLU leaky. ``num_classes`` is the number of outputs, in regression too.
+    The last module is the linear head.
+
+    Args:
+        input_shape: the shape of one sample; features or images.
+        num_classes: the number of outputs; in regression the number of targets.
+        hidden: the widths of the hidden layers.
+        dropout: the probability of dropout after each hidden layer; 0 for no dropout layers.
+        negative_slope: the slope of a leaky ReLU for negative inputs; 0 for an ordinary ReLU.
+
+    Example:
+        >>> import torch
+        >>> net = mlp((1, 8, 8), num_classes=10, hidden=(64,))
+        >>> net(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     widths = [math.prod(input_shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()]
-        layers += [nn.Dropout(dropout)] * (dropout > 0)
+    for in_features, out_features in pairwise(widths):
+        layers.append(nn.Linear(in_features, out_features))
+        layers.append(nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU())
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))

@@ -1,4 +1,7 @@
-"""Residual networks with pre-activation for small images (He et al., "Identity mappings", 2016)."""
+"""Pre-activation residual networks for small images.
+
+He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016, https://arxiv.org/abs/1603.05027.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,18 @@ from noisylabels_pl.nets.shapes import image_channels
 class _Block(nn.Module):
     """Batch norm and ReLU before each of two 3x3 convolutions; a 1x1 convolution as shortcut where shapes change.
 
-    Without ``activates`` the input is taken as activated already.
+    With ``activates=False`` the first norm and ReLU are left out, because the input is activated already.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, *, activates: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, activates: bool = True) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs) if activates else None
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        changes = stride != 1 or inputs != outputs
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if changes else None
+        self.bn1 = nn.BatchNorm2d(in_channels) if activates else None
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = x if self.bn1 is None else torch.relu(self.bn1(x))
@@ -34,9 +38,23 @@ class _Block(nn.Module):
 
 
 def preact_resnet18(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Widths 64 to 512, two blocks each, an activated 3x3 stem, no norm before the pooling; 11.17 M parameters.
+    """Return a pre-activation ResNet-18: widths 64 to 512, two blocks each, and a linear head.
 
-    The network of ELR+ and DivideMix on CIFAR, as in their public code. The last module is the linear head.
+    As in the public code of ELR+ (https://arxiv.org/abs/2007.00151) and DivideMix (https://arxiv.org/abs/2002.07394),
+    the 3x3 stem is activated and no norm precedes the pooling. 11.17 M parameters for 10 classes. The last module is
+    the linear head.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one image.
+        num_classes: the number of outputs.
+
+    Raises:
+        ValueError: samples are not images.
+
+    Example:
+        >>> net = preact_resnet18((3, 32, 32), num_classes=10)
+        >>> net(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     conv = nn.Conv2d(image_channels("preact_resnet18", input_shape), 64, 3, padding=1, bias=False)
     stem = nn.Sequential(conv, nn.BatchNorm2d(64), nn.ReLU())
@@ -45,23 +63,50 @@ def preact_resnet18(input_shape: Sequence[int], num_classes: int) -> nn.Sequenti
 
 
 def preact_resnet14(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Two blocks each of widths 16, 32 and 64, Patrini's smaller network on CIFAR; 0.18 M parameters for 10 classes.
+    """Return a pre-activation ResNet-14: widths 16, 32 and 64, two blocks each, and a linear head.
 
-    The stem is activated, so the first block is not; weights of convolutions are Kaiming-normal. Where shapes change
-    the shortcut branches off after the activation, as in He et al. The last module is the linear head.
+    The smaller CIFAR network of Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
+    Approach", CVPR 2017, https://arxiv.org/abs/1609.03683. The stem is activated, so the first block does not activate
+    its input. Where shapes change, the shortcut branches off after the activation, as in He et al. The weights of
+    convolutions are Kaiming-normal. 0.18 M parameters for 10 classes. The last module is the linear head.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one image.
+        num_classes: the number of outputs.
+
+    Raises:
+        ValueError: samples are not images.
+
+    Example:
+        >>> net = preact_resnet14((3, 32, 32), num_classes=10)
+        >>> net(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     return _narrow("preact_resnet14", input_shape, num_classes, depth=2)
 
 
 def preact_resnet32(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """Five blocks each of widths 16, 32 and 64, Patrini's larger network on CIFAR; 0.47 M parameters for 10 classes.
+    """Return a pre-activation ResNet-32: widths 16, 32 and 64, five blocks each, and a linear head.
 
-    See :func:`preact_resnet14`.
+    The larger CIFAR network of Patrini et al.; see :func:`preact_resnet14`. 0.47 M parameters for 10 classes.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one image.
+        num_classes: the number of outputs.
+
+    Raises:
+        ValueError: samples are not images.
+
+    Example:
+        >>> net = preact_resnet32((3, 32, 32), num_classes=10)
+        >>> net(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     return _narrow("preact_resnet32", input_shape, num_classes, depth=5)
 
 
 def _narrow(name: str, input_shape: Sequence[int], num_classes: int, *, depth: int) -> nn.Sequential:
+    """Return a network of widths 16, 32 and 64 with ``depth`` blocks each."""
     net = nn.Sequential(
         nn.Conv2d(image_channels(name, input_shape), 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
@@ -80,10 +125,12 @@ def _narrow(name: str, input_shape: Sequence[int], num_classes: int, *, depth: i
 
 
 def _blocks(widths: Sequence[int], *, depth: int, first_activates: bool = True) -> list[_Block]:
-    """``depth`` blocks of each width after the stem's, each width but the first at half the resolution of the last."""
+    """Return ``depth`` blocks of each width after the stem's; all widths but the first halve the resolution."""
     blocks: list[_Block] = []
-    for inputs, outputs in pairwise(widths):
-        stride = 1 if not blocks else 2
-        blocks.append(_Block(inputs, outputs, stride, activates=first_activates or bool(blocks)))
-        blocks += [_Block(outputs, outputs, 1) for _ in range(depth - 1)]
+    for in_channels, out_channels in pairwise(widths):
+        is_first = not blocks
+        stride = 1 if is_first else 2
+        blocks.append(_Block(in_channels, out_channels, stride, activates=first_activates or not is_first))
+        for _ in range(depth - 1):
+            blocks.append(_Block(out_channels, out_channels, 1))
     return blocks

@@ -1,4 +1,7 @@
-"""Residual networks for 32x32 images (He et al. 2016, section 4.2)."""
+"""Residual networks for 32x32 images.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2, https://arxiv.org/abs/1512.03385.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +15,52 @@ from noisylabels_pl.nets.shapes import image_channels
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut without parameters (option A)."""
+    """Two 3x3 convolutions and a shortcut without parameters (option A of the paper)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.stride = outputs // inputs
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=self.stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride = out_channels // in_channels
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=self.stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
         if self.stride > 1:
-            new = out.shape[1] - x.shape[1]
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, new // 2, new - new // 2))
+            # Every second pixel, with zeros for half of the new channels on either side.
+            new_channels = out.shape[1] - x.shape[1]
+            before = new_channels // 2
+            after = new_channels - before
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, after))
         return torch.relu(out + x)
 
 
 def resnet32_cifar(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
-    """ResNet-32 with widths 16, 32 and 64 and Kaiming-normal weights; 0.46 M parameters for 10 classes.
+    """Return ResNet-32: widths 16, 32 and 64, five blocks each, and a linear head, with Kaiming-normal weights.
 
-    The network of CRUST's CIFAR experiments. The last module is the linear head.
+    The CIFAR network of Mirzasoleiman et al., "Coresets for Robust Training of Neural Networks against Noisy Labels",
+    NeurIPS 2020, https://arxiv.org/abs/2011.07451. 0.46 M parameters for 10 classes. The last module is the linear
+    head.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one image.
+        num_classes: the number of outputs.
+
+    Raises:
+        ValueError: samples are not images.
+
+    Example:
+        >>> net = resnet32_cifar((3, 32, 32), num_classes=10)
+        >>> net(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     blocks = [_Block(16, 16) for _ in range(5)]
     blocks += [_Block(16, 32)] + [_Block(32, 32) for _ in range(4)]
     blocks += [_Block(32, 64)] + [_Block(64, 64) for _ in range(4)]
-    stem = nn.Conv2d(image_channels("resnet32_cifar", input_shape), 16, 3, padding=1, bias=False)
+    conv = nn.Conv2d(image_channels("resnet32_cifar", input_shape), 16, 3, padding=1, bias=False)
     net = nn.Sequential(
-        nn.Sequential(stem, nn.BatchNorm2d(16), nn.ReLU()),
+        nn.Sequential(conv, nn.BatchNorm2d(16), nn.ReLU()),
         *blocks,
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),

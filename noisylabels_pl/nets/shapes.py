@@ -1,4 +1,4 @@
-"""Checks of what a network can take."""
+"""Checks of the shape of a network's input."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 
 def image_channels(net: str, input_shape: Sequence[int]) -> int:
-    """Channels of a ``(C, H, W)`` sample, or a ``ValueError`` if it is no image."""
+    """Return the number of channels of the images that a network gets.
+
+    Args:
+        net: the network's name, for the message.
+        input_shape: ``(C, H, W)`` of one sample.
+
+    Raises:
+        ValueError: samples are not images.
+
+    Example:
+        >>> image_channels("small_cnn", (3, 32, 32))
+        3
+    """
     if len(input_shape) != 3:
-        raise ValueError(
-            f"net={net} needs images (C, H, W), the data has samples of shape {tuple(input_shape)}; net=mlp"
-        )
+        raise ValueError(f"{net} needs images (C, H, W), got samples of shape {tuple(input_shape)}; use mlp for them")
     return input_shape[0]

@@ -1,4 +1,4 @@
-"""Per-sample gradients of whole networks: exact norms, and networks without batch normalization."""
+"""Per-sample gradients of whole networks: their exact norms, and networks without batch normalization."""
 
 from noisylabels_pl.per_sample.convert import batchnorm_to_groupnorm
 from noisylabels_pl.per_sample.norms import GradientNorms, per_sample_gradient_norms

@@ -1,4 +1,4 @@
-"""Networks without batch normalization."""
+"""Replaces batch normalization, which mixes the samples of a batch."""
 
 from __future__ import annotations
 
@@ -7,51 +7,67 @@ from typing import Any
 
 from torch import nn
 
-_LAZY = (nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, *_LAZY)
+_LAZY_BATCH_NORMS = (nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, *_LAZY_BATCH_NORMS)
 
 
 def batchnorm_to_groupnorm(module: nn.Module) -> nn.Module:
-    """Replaces batch normalization, in place, by group normalization, which leaves each sample to itself.
+    """Replace batch normalization in place by group normalization, which treats samples independently.
 
-    Images of ``C`` channels get ``min(32, C)`` groups, as in the public code of PRL, or the greatest common divisor of
-    32 and ``C`` where that does not divide them; features of one dimension, of which a group of one channel would be
-    constant, get one group. (So would be images of a single pixel with up to 32 channels.) Scales and shifts are kept.
+    Images of ``C`` channels get ``min(32, C)`` groups, as in the public code of PRL, or ``gcd(32, C)`` groups where the
+    former does not divide ``C``. Vectors get one group, because the only value of a group of one channel would be
+    normalized to 0. The same happens to images of a single pixel with up to 32 channels. Scales and shifts are kept,
+    running statistics are not. Group normalization is from Wu and He, `Group Normalization
+    <https://arxiv.org/abs/1803.08494>`_.
 
     Args:
-        module: the network, changed in place.
+        module: the network, which is changed.
 
     Returns:
-        The network; of a lone batch normalization its replacement.
+        The same network. If ``module`` itself is batch normalization, its replacement.
 
     Raises:
-        ValueError: a lazy layer, whose channels are not known yet.
+        ValueError: a layer is lazy, and its number of channels is not known yet.
+
+    Example:
+        >>> from torch import nn
+        >>> from noisylabels_pl.per_sample import batchnorm_to_groupnorm
+        >>> network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
+        >>> batchnorm_to_groupnorm(network)[1].num_groups
+        32
     """
-    replaced: dict[nn.Module, nn.Module] = {}
+    replacements: dict[nn.Module, nn.Module] = {}
     for layer in list(module.modules()):
-        if isinstance(layer, _LAZY):
+        if isinstance(layer, _LAZY_BATCH_NORMS):
             raise ValueError(
                 f"{type(layer).__name__} does not know its channels; pass a batch through the module first"
             )
         if isinstance(layer, BATCH_NORMS):
-            replaced[layer] = _group_norm(layer)
+            replacements[layer] = _to_group_norm(layer)
     for parent in list(module.modules()):
-        # All the names of a layer, though named_children() gives one.
+        # In _modules a layer with two names has both; named_children() would give one.
         for name, child in list(parent._modules.items()):
-            if child in replaced:
-                parent.add_module(name, replaced[child])
-    return replaced.get(module, module)
+            if child in replacements:
+                parent.add_module(name, replacements[child])
+    return replacements.get(module, module)
 
 
-def _group_norm(layer: Any) -> nn.GroupNorm:
-    channels = layer.num_features
-    groups = min(32, channels) if channels % min(32, channels) == 0 else math.gcd(32, channels)
-    if isinstance(layer, nn.BatchNorm1d):
-        groups = 1
-    norm = nn.GroupNorm(groups, channels, eps=layer.eps, affine=layer.affine)
-    if layer.affine:
-        norm.to(layer.weight.device, layer.weight.dtype)
-        norm.load_state_dict({"weight": layer.weight, "bias": layer.bias})
-        norm.weight.requires_grad_(layer.weight.requires_grad)
-        norm.bias.requires_grad_(layer.bias.requires_grad)
-    return norm.train(layer.training)
+def _to_group_norm(batch_norm: Any) -> nn.GroupNorm:
+    num_channels = batch_norm.num_features
+    num_groups = _num_groups(num_channels, is_vector=isinstance(batch_norm, nn.BatchNorm1d))
+    group_norm = nn.GroupNorm(num_groups, num_channels, eps=batch_norm.eps, affine=batch_norm.affine)
+    if batch_norm.affine:
+        group_norm.to(batch_norm.weight.device, batch_norm.weight.dtype)
+        group_norm.load_state_dict({"weight": batch_norm.weight, "bias": batch_norm.bias})
+        group_norm.weight.requires_grad_(batch_norm.weight.requires_grad)
+        group_norm.bias.requires_grad_(batch_norm.bias.requires_grad)
+    return group_norm.train(batch_norm.training)
+
+
+def _num_groups(num_channels: int, *, is_vector: bool) -> int:
+    if is_vector:
+        return 1
+    num_groups = min(32, num_channels)
+    if num_channels % num_groups:
+        num_groups = math.gcd(32, num_channels)
+    return num_groups

@@ -1,1 +1,1 @@
-"""What a run leaves behind: a result row, a table, a figure."""
+"""The files and the table that a run leaves: result row, figures, printed table."""

@@ -1,10 +1,12 @@
-"""The figure of a run."""
+"""The figure of a run: its metrics by epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from noisylabels_pl.report.metric_labels import METRIC_LABELS
 
 # Okabe and Ito's palette, which color-blind readers can tell apart; line styles repeat the distinction.
 _LINES = (
@@ -16,56 +18,68 @@ _LINES = (
     ("val/r2", "noisy validation", "#E69F00", "--"),
 )
 
+Curves = Mapping[str, Sequence[float | None]]
+"""Metrics by epoch; ``None`` in an epoch without the metric."""
 
-def draw_curves(
-    history: Mapping[str, Sequence[float | None]], title: str, path: Path, pool: float | None = None
-) -> None:
-    """The metric by epoch, of classes also on rightly and wrongly labeled samples; how clean the selection is, if any.
+
+def draw_curves(history: Curves, title: str, path: Path, pool_precision: float | None = None) -> None:
+    """Draw the test metric by epoch, and how clean the selected samples are if the method selects samples.
+
+    For classes, the left panel also shows accuracies on the rightly and the wrongly labeled training samples.
 
     Args:
         history: metrics by epoch.
-        title: identity of the run.
-        path: of the PNG file.
-        pool: share of right labels in the whole training set.
+        title: of the figure.
+        path: of the PNG file to write.
+        pool_precision: fraction of right labels in the whole training set.
     """
     from matplotlib.figure import Figure
 
-    panels = 2 if "selection/precision" in history else 1
-    figure = Figure(figsize=(6.4 * panels, 4.6), dpi=150, layout="constrained")
+    has_selection = "selection/precision" in history
+    num_panels = 2 if has_selection else 1
+    figure = Figure(figsize=(6.4 * num_panels, 4.6), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(1, panels, squeeze=False, sharex=True)[0]
-    is_regression = "test/r2" in history
-    for name, label, color, style in _LINES:
-        _line(axes[0], history, name, label, color, style, scale=1 if is_regression else 100)
-    _finish(axes[0], "R², mean over outputs (clipped at -1)" if is_regression else "accuracy (%)")
-    if is_regression:
+    axes = figure.subplots(1, num_panels, squeeze=False, sharex=True)[0]
+    if "test/r2" in history:
+        _draw_metrics(axes[0], history, f"{METRIC_LABELS['r2']}, mean over outputs (clipped at -1)", scale=1)
         axes[0].set(ylim=(-1.05, 1.05))
-    if panels == 2:
-        _line(axes[1], history, "selection/precision", "rightly labeled", "#0072B2", "-")
-        _line(axes[1], history, "selection/overlap", "also selected the epoch before", "#E69F00", ":")
-        if pool is not None:
-            axes[1].axhline(100 * pool, color="#000000", linestyle="--", label="rightly labeled among all samples")
-        _finish(axes[1], "share of the selected samples (%)")
+    else:
+        _draw_metrics(axes[0], history, f"{METRIC_LABELS['acc']} (%)", scale=100)
+    if has_selection:
+        _draw_selection(axes[1], history, pool_precision)
     figure.savefig(path)
 
 
-def _line(
-    axes: Any,
-    history: Mapping[str, Sequence[float | None]],
-    name: str,
-    label: str,
-    color: str,
-    style: str,
-    scale: float = 100,
+def _draw_metrics(axis: Any, history: Curves, label: str, scale: float) -> None:
+    """Draw the left panel: the test metric and those that explain it."""
+    for name, line_label, color, style in _LINES:
+        _draw_line(axis, history.get(name, ()), line_label, color, style, scale)
+    _finish(axis, label)
+
+
+def _draw_selection(axis: Any, history: Curves, pool_precision: float | None) -> None:
+    """Draw the right panel: how clean the selected samples are."""
+    _draw_line(axis, history["selection/precision"], "rightly labeled", "#0072B2", "-")
+    _draw_line(axis, history.get("selection/overlap", ()), "also selected the epoch before", "#E69F00", ":")
+    if pool_precision is not None:
+        axis.axhline(100 * pool_precision, color="#000000", linestyle="--", label="rightly labeled among all samples")
+    _finish(axis, "fraction of the selected samples (%)")
+
+
+def _draw_line(
+    axis: Any, values: Sequence[float | None], label: str, color: str, style: str, scale: float = 100
 ) -> None:
-    points = [(epoch, scale * value) for epoch, value in enumerate(history.get(name, ())) if value is not None]
+    """Draw a metric by epoch, without the epochs that lack it."""
+    points = [(epoch, scale * value) for epoch, value in enumerate(values) if value is not None]
     if points:
-        marker = "o" if len(points) == 1 else None
-        axes.plot(*zip(*points, strict=True), label=label, color=color, linestyle=style, marker=marker)
+        epochs, heights = zip(*points, strict=True)
+        marker = "o" if len(points) == 1 else None  # a line of one point would be invisible
+        axis.plot(epochs, heights, label=label, color=color, linestyle=style, marker=marker)
 
 
-def _finish(axes: Any, label: str) -> None:
-    axes.set(xlabel="epoch", ylabel=label, ylim=(-2, 102))
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
+def _finish(axis: Any, label: str) -> None:
+    """Add labels, limits, a grid, and a legend if anything is drawn."""
+    axis.set(xlabel="epoch", ylabel=label, ylim=(-2, 102))
+    axis.grid(alpha=0.3)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8)

@@ -6,17 +6,27 @@ from typing import Any
 
 from rich.table import Table
 
+from noisylabels_pl.report.metric_labels import METRIC_LABELS
+
 
 def result_table(result: dict[str, Any]) -> Table:
-    """A run's result row as people read it, see :func:`noisylabels_pl.report.result.make_result`."""
-    metric, validation = result["metric"], result["data"]["val_samples"]
+    """Return a run's result row as a table for people.
+
+    Args:
+        result: see :func:`noisylabels_pl.report.result.make_result`; with ``result["transition"]["error"]`` if the
+            method used a transition matrix and the true one is known.
+
+    Returns:
+        A table of two columns, titled by the run's name.
+    """
+    metric = result["metric"]
     numbers = result[f"test_{metric}"]
-    shown = {"accuracy": percent, "r2": decimal}[metric]
+    shown = decimal if metric == "r2" else percent
+    best_val = shown(numbers["best_val"]) if result["data"]["val_samples"] else "n/a: no validation split"
     table = Table(title=result["name"], show_header=False)
-    table.add_row(f"test {'R²' if metric == 'r2' else metric}, last epoch", shown(numbers["last"]))
+    table.add_row(f"test {METRIC_LABELS[metric]}, last epoch", shown(numbers["last"]))
     table.add_row(f"  mean of the last {min(10, result['epochs'])} epochs", shown(numbers["last_10"]))
-    best = shown(numbers["best_val"]) if validation else "n/a: no validation split"
-    table.add_row("  best noisy-validation epoch", best)
+    table.add_row("  best noisy-validation epoch", best_val)
     table.add_row("  best epoch (oracle: chosen on the test set)", shown(numbers["best_oracle"]))
     table.add_section()
     if result["selection_precision"] is not None:
@@ -31,10 +41,24 @@ def result_table(result: dict[str, Any]) -> Table:
 
 
 def decimal(value: float | None) -> str:
-    """``0.12345`` as ``0.123``; ``n/a`` for ``None``."""
+    """Return a number with three decimals, or ``n/a`` for ``None``.
+
+    Example:
+        >>> decimal(0.12345)
+        '0.123'
+        >>> decimal(None)
+        'n/a'
+    """
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def percent(share: float | None) -> str:
-    """``0.1234`` as ``12.3 %``; ``n/a`` for ``None``."""
-    return "n/a" if share is None else f"{100 * share:.1f} %"
+def percent(fraction: float | None) -> str:
+    """Return a fraction in per cent with one decimal, or ``n/a`` for ``None``.
+
+    Example:
+        >>> percent(0.1234)
+        '12.3 %'
+        >>> percent(None)
+        'n/a'
+    """
+    return "n/a" if fraction is None else f"{100 * fraction:.1f} %"

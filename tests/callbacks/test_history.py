@@ -1,4 +1,4 @@
-"""The four numbers, and metrics that survive a resume."""
+"""The four numbers of a run, and metrics that survive a resume."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from noisylabels_pl.callbacks import History, LabelQuality
-from noisylabels_pl.metrics import Memorization
+from noisylabels_pl.callbacks import History
 
 Make = Callable[..., Any]
 
@@ -80,40 +78,3 @@ def test_the_last_number_is_what_the_trainer_tests(digits: Make, classifier: Mak
     (tested,) = trainer.test(module, datamodule=datamodule, verbose=False)
     assert tested["test/acc"] == pytest.approx(kept.four_numbers()["last"])
     assert tested["test/loss"] == pytest.approx(kept.rows[-1]["test/loss"])
-
-
-def test_label_quality_against_its_definition(digits: Make, classifier: Make, make_trainer: Make) -> None:
-    datamodule, module, kept = digits(), classifier(), History()
-    observed, clean = datamodule.labels.observed[datamodule.train_indices], datamodule.clean_targets
-    make_trainer(LabelQuality(clean, observed), kept, max_epochs=3).fit(module, datamodule=datamodule)
-    x = datamodule.arrays.x_train[datamodule.train_indices].float()
-    predicted = module((x - datamodule.arrays.mean) / datamodule.arrays.std).argmax(1)
-    wrong = observed != clean
-    expected = {
-        "train/clean_acc": (predicted == clean)[~wrong].double().mean(),
-        "train/memorized": (predicted == observed)[wrong].double().mean(),
-        "train/recovered": (predicted == clean)[wrong].double().mean(),
-    }
-    for name, value in expected.items():
-        assert kept.rows[-1][name] == pytest.approx(float(value))
-    assert "selection/precision" not in kept.rows[-1]
-
-
-def test_label_quality_on_a_subset(digits: Make, classifier: Make, make_trainer: Make) -> None:
-    datamodule = digits()
-    observed = datamodule.labels.observed[datamodule.train_indices]
-    quality = LabelQuality(datamodule.clean_targets, observed, max_samples=50)
-    assert len(quality.rows.unique()) == 50
-    kept = History()
-    make_trainer(quality, kept, max_epochs=1).fit(classifier(), datamodule=datamodule)
-    right = int(quality.is_clean[quality.rows].sum())
-    assert kept.rows[0]["train/clean_acc"] * right == pytest.approx(round(kept.rows[0]["train/clean_acc"] * right))
-
-
-def test_memorization_by_hand() -> None:
-    metric = Memorization()
-    # predicted, observed, clean: right, wrong and memorized, wrong and recovered, wrong and neither, right but missed
-    metric.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), torch.tensor([0, 2, 2]))
-    metric.update(torch.tensor([3, 1]), torch.tensor([1, 0]), torch.tensor([2, 0]))
-    shares = {name: float(value) for name, value in metric.compute().items()}
-    assert shares == {"clean_acc": 1 / 2, "memorized": pytest.approx(1 / 3), "recovered": pytest.approx(1 / 3)}

@@ -65,7 +65,7 @@ def test_the_papers_recipe() -> None:
     assert config.method.fraction == 0.5
 
 
-# DESIGN: the variants differ in exactly these options.
+# The variants differ in exactly these options.
 VARIANTS = {
     "crust": ("centrality", "predicted", "logits", False, "uniform", "cluster", 1.0, 1.0, "pair", 0, 5),
     "crust_paper": ("facility_location", "predicted", "logits", False, "cluster", "cluster", 1.0, 1.0, "pair", 0, 0),
@@ -94,17 +94,17 @@ def test_the_three_variants(variant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("experiment", "kind", "rate"),
+    ("experiment", "overrides", "kind", "rate"),
     [
-        ("cifar10", "sym", 0.5),
-        ("cifar10_sym20", "sym", 0.2),
-        ("cifar10_sym50", "sym", 0.5),
-        ("cifar10_sym80", "sym", 0.8),
-        ("cifar10_asym40", "asym", 0.4),
+        ("cifar10_sym", [], "sym", 0.5),
+        ("cifar10_sym", ["noise.rate=0.2"], "sym", 0.2),
+        ("cifar10_sym", ["noise.rate=0.5"], "sym", 0.5),
+        ("cifar10_sym", ["noise.rate=0.8"], "sym", 0.8),
+        ("cifar10_asym", [], "asym", 0.4),
     ],
 )
-def test_the_papers_noise_levels(experiment: str, kind: str, rate: float) -> None:
-    config = composed(f"experiment=crust/{experiment}")
+def test_the_papers_noise_levels(experiment: str, overrides: list[str], kind: str, rate: float) -> None:
+    config = composed(f"experiment=crust/{experiment}", *overrides)
     assert (config.noise.kind, config.noise.rate, config.noise.seed) == (kind, rate, 0)
     assert "CIFAR10" in config.data._target_
     assert config.method.embedding == "head"
@@ -131,9 +131,9 @@ def test_misspelt_keys_and_options_are_errors() -> None:
         ("elr/cifar10_asym_cosine", (1.0, 0.9), "resnet34_cifar", "asym", (0.02, 1e-3), (10, 1e-3), 150),
         ("elr/cifar10_sym_plus", (3.0, 0.7), "preact_resnet18", "sym_inclusive", (0.02, 5e-4), ([150], 0.1), 200),
         ("elr/cifar10_asym_plus", (1.0, 0.9), "preact_resnet18", "asym", (0.02, 5e-4), ([150], 0.1), 200),
-        ("loss_correction/mnist_asym60", None, "mlp", "asym", (0.01, 0.0), None, 40),
-        ("loss_correction/cifar10_resnet14_sym20", None, "preact_resnet14", "sym", (0.1, 2e-4), ([41, 81], 0.1), 120),
-        ("loss_correction/cifar10_resnet32_asym60", None, "preact_resnet32", "asym", (0.1, 2e-4), ([41, 81], 0.1), 120),
+        ("loss_correction/mnist_asym", None, "mlp", "asym", (0.01, 0.0), None, 40),
+        ("loss_correction/cifar10_resnet14_sym", None, "preact_resnet14", "sym", (0.1, 2e-4), ([41, 81], 0.1), 120),
+        ("loss_correction/cifar10_resnet32_asym", None, "preact_resnet32", "asym", (0.1, 2e-4), ([41, 81], 0.1), 120),
     ],
 )
 def test_the_recipes_of_elr_and_loss_correction(
@@ -153,21 +153,25 @@ def test_the_recipes_of_elr_and_loss_correction(
 
 
 @pytest.mark.parametrize(
-    ("experiment", "method", "net", "noise", "lr", "epochs"),
+    ("experiment", "overrides", "method", "net", "noise", "lr", "epochs"),
     [
-        *((f"celeba_{kind}", "prl_l_paper", "mlp", kind, 3e-4, 100) for kind in TARGET_CORRUPTIONS),
-        ("cifar10_sym", "prl_l_released", "cnn9", "sym", 1e-3, 50),
-        ("cifar10_pairflip", "prl_l_released", "cnn9", "pairflip", 1e-3, 50),
-        ("cifar10_sensitivity_sym70", "co_prl_l_released", "cnn9", "sym", 1e-3, 50),
-        ("cifar10_time", "prl_g_paper", "cnn9_gn", "pairflip", 1e-3, 50),
+        *(("celeba", [f"noise={kind}"], "prl_l_paper", "mlp", kind, 3e-4, 100) for kind in TARGET_CORRUPTIONS),
+        ("cifar10_sym", [], "prl_l_released", "cnn9", "sym", 1e-3, 50),
+        ("cifar10_pairflip", [], "prl_l_released", "cnn9", "pairflip", 1e-3, 50),
+        ("cifar10_sym", ["method=co_prl_l_released"], "co_prl_l_released", "cnn9", "sym", 1e-3, 50),
+        ("cifar10_pairflip", ["method=prl_g_paper", "net=cnn9_gn"], "prl_g_paper", "cnn9_gn", "pairflip", 1e-3, 50),
     ],
 )
-def test_the_recipes_of_prl(experiment: str, method: str, net: str, noise: str, lr: float, epochs: int) -> None:
-    config = composed(f"experiment=prl/{experiment}", "noise.rate=0.3")
+def test_the_recipes_of_prl(
+    experiment: str, overrides: list[str], method: str, net: str, noise: str, lr: float, epochs: int
+) -> None:
+    config = composed(f"experiment=prl/{experiment}", *overrides, "noise.rate=0.3")
     assert config.method == composed(f"method={method}", "noise.rate=0.3").method
-    assert config.method.forget_rate == 0.3  # the paper's, which is told
+    assert config.method.forget_rate == 0.3  # as in the paper, which knows the noise rate
     assert config.net._target_.endswith(f".{net}")
     assert config.noise.kind == noise
+    if experiment == "celeba":
+        assert config.noise.count == "exact"
     assert config.optim.lr == lr
     assert config.optim.betas == [0.9, 0.999]
     assert config.trainer.max_epochs == epochs
@@ -176,31 +180,27 @@ def test_the_recipes_of_prl(experiment: str, method: str, net: str, noise: str, 
     assert not config.data.get("flip")
 
 
-# METHODS: what the paper's text has, and what its public code does.
+# The paper's text (paper), and its public code (released).
 @pytest.mark.parametrize(
-    ("method", "score", "ramp", "schedule", "second_forward"),
+    ("method", "target", "ramp", "schedule", "second_forward"),
     [
-        ("prl_l_paper", "loss_layer", 0, "paper", False),
-        ("prl_g_paper", "gradient", 0, "paper", False),
-        ("prl_l_released", "loss_layer", 10, "released", True),
-        ("spl_released", "loss", 10, "released", False),
-        ("co_prl_l_paper", "loss_layer", 10, "paper", False),
-        ("co_prl_l_released", "loss_layer", 10, "released", True),
-        ("co_teaching_released", "loss", 10, "released", False),
+        ("prl_l_paper", "PRLLossLayer", 0, "paper", False),
+        ("prl_g_paper", "PRLGradient", 0, "paper", False),
+        ("prl_l_released", "PRLLossLayer", 10, "released", True),
+        ("spl_released", "SPL", 10, "released", False),
+        ("co_prl_l_paper", "CoPRL", 10, "paper", False),
+        ("co_prl_l_released", "CoPRL", 10, "released", True),
+        ("co_teaching_released", "CoTeaching", 10, "released", False),
     ],
 )
-def test_the_variants_of_prl(method: str, score: str, ramp: int, schedule: str, second_forward: bool) -> None:
+def test_the_variants_of_prl(method: str, target: str, ramp: int, schedule: str, second_forward: bool) -> None:
     config = composed(f"method={method}", "noise.rate=0.3").method
-    assert (config.score, config.ramp_epochs, config.schedule, config.second_forward) == (
-        score,
-        ramp,
-        schedule,
-        second_forward,
-    )
+    assert config._target_ == f"noisylabels_pl.{target}"
+    assert (config.ramp_epochs, config.schedule, config.second_forward) == (ramp, schedule, second_forward)
     assert config.forget_rate == 0.3
 
 
 @pytest.mark.parametrize("method", ["prl_l", "prl_g", "spl", "co_prl_l", "co_teaching"])
-def test_nobody_is_told_the_rate_silently(method: str) -> None:
+def test_no_method_gets_the_rate_silently(method: str) -> None:
     rates = {composed(f"method={method}", f"noise.rate={rate}").method.forget_rate for rate in (0.1, 0.3)}
     assert rates == {0.2}

@@ -1,4 +1,4 @@
-"""Methods of the user's own, given to the command line by ``--config-dir``."""
+"""Methods that a user brings to the command line by ``--config-dir``."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class TwoStages(StagedMethod):
     def stages(self) -> list[Stage]:
         return [
             Stage("count", self.plain, self.count, max_epochs=self.epochs),
-            Stage("correct", self.corrected, start=self.start),
+            Stage("correct", self.corrected, initialize=self.initialize),
         ]
 
-    def to_json(self, artifacts: Artifacts) -> nn.Module:
+    def plain(self, artifacts: Artifacts) -> nn.Module:
         Log.fitted.append("count")
         assert not artifacts
         return Corrected("count")
@@ -90,7 +90,7 @@ class TwoStages(StagedMethod):
         Log.fitted.append("correct")
         return Corrected("correct", artifacts["transition"])
 
-    def start(self, module: L.LightningModule, artifacts: Artifacts) -> None:
+    def initialize(self, module: L.LightningModule, artifacts: Artifacts) -> None:
         if self.warm_start:
             module.net[-1].bias.data.copy_(artifacts["bias"])
 
@@ -133,7 +133,7 @@ def assert_same(one: Path, other: Path) -> None:
 def test_a_twin_of_ones_own(own: Cli) -> None:
     folder = own("method=toy_twin", "method.scale=0")
     row = result(folder)
-    assert math.isfinite(row["test_accuracy"]["last"])
+    assert math.isfinite(row["test_acc"]["last"])
     assert row["epochs"] == 4
     assert row["config"]["method"]["scale"] == 0
     history = row["history"]

@@ -61,7 +61,8 @@ def depends_on_batch(name: str) -> bool:
     method = make(name)
     if isinstance(method, partial):
         return method.func.depends_on_batch or method.keywords.get("scope") == "rank"
-    return getattr(method, "depends_on_batch", False)
+    needs = getattr(method, "needs", None)
+    return needs is not None and needs.depends_on_batch
 
 
 def cuts_batches(name: str) -> bool:
@@ -76,7 +77,7 @@ def mechanism(method: Any) -> str:
         return "twin"
     for kind in (StagedMethod, SelectionCallback, GradientCallback, CriterionCallback):
         if isinstance(method, kind):
-            tables, norms = getattr(method, "tables", None), kind is GradientCallback and method.needs_norms()
+            tables, norms = getattr(method, "tables", None), kind is GradientCallback and method.needs.gradient_norms
             return kind.__name__ + " with tables" * bool(tables) + " and norms" * norms
     if isinstance(method, L.Callback):
         return "Callback"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from noisylabels_pl import ELR, PRL, Crust, GCELoss, RobustLoss, indexed
-from noisylabels_pl.core import CriterionCallback, Scores, SelectionCallback
+from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss, indexed
+from noisylabels_pl.core import CriterionCallback, Needs, Scores, SelectionCallback
 from noisylabels_pl.data import Batch, Digits, Selection
 from tests.helpers import Tutorial, WithCriterion
 
@@ -179,14 +179,14 @@ CASES = {
     ),
     "two tables of a name": (lambda: Records().tables.add("losses"), ValueError, "a table named 'losses' already"),
     "an unknown role": (
-        lambda: type("Wrong", (Doubled,), {"role": "losses"}),
+        lambda: Needs(role="losses"),  # type: ignore[arg-type]
         ValueError,
         "role must be one of loss, mixing, weights, samples, got 'losses'",
     ),
     "class weights": (
         lambda: (RobustLoss(GCELoss()), Weighted(weight=torch.ones(10)), indexed(loader())),
         ValueError,
-        "CrossEntropyLoss has class weights or an ignore_index, of which GCELoss would know nothing; make the loss the",
+        "CrossEntropyLoss has class weights or an ignore_index, which GCELoss would ignore; make the loss the",
     ),
     "ignored labels": (
         lambda: (RobustLoss(GCELoss()), Weighted(ignore_index=3), loader()),
@@ -313,7 +313,7 @@ def test_a_batch_size_that_does_not_divide() -> None:
     datamodule = Digits(batch_size=32)
     datamodule.setup()
     datamodule.trainer = Three()
-    with pytest.raises(ValueError, match=r"data.batch_size=32 .* does not divide by 3 devices; take 30"):
+    with pytest.raises(ValueError, match=r"batch_size=32 .* does not divide by 3 devices; take 30"):
         datamodule.train_dataloader()
 
 
@@ -329,8 +329,8 @@ def test_methods_for_classes_in_a_regression(callback: Any, make_trainer: Any) -
         make_trainer(callback(), max_epochs=1).fit(Regression(), loader)
 
 
-@pytest.mark.parametrize("score", ["loss_layer", "gradient", "loss"])
-def test_targets_that_would_be_broadcast(score: str, make_trainer: Any) -> None:
+@pytest.mark.parametrize("method", [PRLLossLayer, PRLGradient, SPL])
+def test_targets_that_would_be_broadcast(method: Any, make_trainer: Any) -> None:
     class Regression(WithCriterion):
         def __init__(self) -> None:
             super().__init__()
@@ -343,4 +343,4 @@ def test_targets_that_would_be_broadcast(score: str, make_trainer: Any) -> None:
 
     loader = DataLoader(TensorDataset(torch.randn(8, 64), torch.randn(8)), batch_size=4)
     with pytest.raises(TypeError, match=r"outputs \(4, 1\) and targets \(4,\), which it would broadcast"):
-        make_trainer(PRL(0.2, score=score), max_epochs=1).fit(Regression(), loader)
+        make_trainer(method(0.2), max_epochs=1).fit(Regression(), loader)

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
 
-from noisylabels_pl.data.augment import crop_and_flip
+from noisylabels_pl.data.augment import Augmentation, PaddedImages, crop_and_flip
 
 
 def one_by_one(x: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
@@ -75,3 +76,25 @@ def test_empty_batch() -> None:
     x = torch.zeros(0, 3, 8, 8, dtype=torch.uint8)
     got = crop_and_flip(x, torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), padding=2)
     assert got.shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.int16])
+def test_padded_images_against_torchvision(channels: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randint(1, 255, (9, channels, 7, 6), generator=generator).to(dtype)
+    rows = torch.tensor([3, 3, 0, 8, 5])
+    offsets = torch.tensor([[0, 0], [4, 4], [2, 2], [1, 3], [3, 0]])
+    flips = torch.tensor([True, False, False, True, False])
+    images = PaddedImages(x, 2)
+    assert (
+        images.stored.numel() * images.stored.element_size()
+        == x.element_size() * torch.Size(PaddedImages.stored_shape(x, 2)).numel()
+    )
+    padded = tv.pad(x, [2, 2])
+    expected = [tv.crop(padded[row], *offset, 7, 6) for row, offset in zip(rows, offsets.tolist(), strict=True)]
+    expected = [tv.horizontal_flip(image) if flip else image for image, flip in zip(expected, flips, strict=True)]
+    got = images.gather(rows, Augmentation(offsets, flips))
+    assert got.dtype == dtype
+    assert torch.equal(got, torch.stack(expected))
+    assert torch.equal(images.gather(rows), x[rows])

@@ -56,7 +56,7 @@ class PerSample(Dataset[Any]):
 
 
 class Fixed(Sampler[Any]):
-    """A sampler of the user's own."""
+    """A custom sampler."""
 
     def __init__(self, keys: list[Any]) -> None:
         self.keys = keys
@@ -101,7 +101,7 @@ def test_looks_like_a_pair() -> None:
         batch[2]
 
 
-def test_what_a_callback_sets_is_what_the_step_sees() -> None:
+def test_the_step_sees_values_that_a_callback_set() -> None:
     batch = with_partner()
     batch.x, batch.y = torch.zeros(3, 2), torch.tensor([2, 2, 2])
     x, y = batch
@@ -232,7 +232,7 @@ def test_the_users_loader_stays_as_it_was() -> None:
     assert isinstance(next(iter(plain)), list)
 
 
-def test_own_collate_function() -> None:
+def test_custom_collate_function() -> None:
     def collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
         return -torch.stack([x for x, _ in samples]), torch.tensor([y + 100 for _, y in samples])
 
@@ -306,7 +306,7 @@ def test_options_of_the_loader_are_kept() -> None:
     assert indexed(DataLoader(tensors(), pin_memory=True)).pin_memory
 
 
-# --- whose sampler ----------------------------------------------------------------------------------------------------
+# --- samplers ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -358,20 +358,20 @@ class OddOnes(DistributedSampler[Any]):
         return N // 2
 
 
-OWN_SAMPLERS: dict[str, Callable[[], Sampler[int]]] = {
+CUSTOM_SAMPLERS: dict[str, Callable[[], Sampler[int]]] = {
     "weighted": lambda: WeightedRandomSampler(torch.ones(N), 20),
     "subset": lambda: SubsetRandomSampler([1, 4, 6]),
-    "own class": lambda: Fixed([5, 3, 3, 0]),
-    "own subclass of SequentialSampler": lambda: Backwards(tensors()),
-    "own subclass of DistributedSampler": OddOnes,
+    "custom class": lambda: Fixed([5, 3, 3, 0]),
+    "subclass of SequentialSampler": lambda: Backwards(tensors()),
+    "subclass of DistributedSampler": OddOnes,
     "RandomSampler with replacement": lambda: RandomSampler(tensors(), replacement=True, num_samples=30),
     "RandomSampler of fewer samples": lambda: RandomSampler(tensors(), num_samples=5),
 }
 
 
-@pytest.mark.parametrize("kind", OWN_SAMPLERS)
-def test_a_sampler_of_ones_own_is_kept(kind: str) -> None:
-    sampler = OWN_SAMPLERS[kind]()
+@pytest.mark.parametrize("kind", CUSTOM_SAMPLERS)
+def test_a_custom_sampler_is_kept(kind: str) -> None:
+    sampler = CUSTOM_SAMPLERS[kind]()
     loader = indexed(DataLoader(tensors(), batch_size=4, sampler=sampler))
     assert loader.sampler is sampler
     torch.manual_seed(0)
@@ -381,7 +381,7 @@ def test_a_sampler_of_ones_own_is_kept(kind: str) -> None:
         assert torch.equal(batch.x, features(batch.index))
 
 
-def test_own_order_and_repetitions_are_kept() -> None:
+def test_order_and_repetitions_of_a_custom_sampler_are_kept() -> None:
     assert flat(indexed(DataLoader(tensors(), batch_size=3, sampler=Fixed([5, 3, 3, 0])))) == [5, 3, 3, 0]
 
 
@@ -393,14 +393,14 @@ class Stream(IterableDataset[Any]):
         return iter([(torch.zeros(2), 0)])
 
 
-def own_batches() -> DataLoader[Any]:
+def custom_batches() -> DataLoader[Any]:
     return DataLoader(tensors(), batch_sampler=BatchSampler(SequentialSampler(tensors()), 4, drop_last=False))
 
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: DataLoader(Stream(), batch_size=2), own_batches, lambda: DataLoader(tensors(), batch_size=None)],
-    ids=["iterable dataset", "own batch sampler", "no batches"],
+    [lambda: DataLoader(Stream(), batch_size=2), custom_batches, lambda: DataLoader(tensors(), batch_size=None)],
+    ids=["iterable dataset", "custom batch sampler", "no batches"],
 )
 def test_loaders_without_positions_are_refused(make: Callable[[], DataLoader[Any]]) -> None:
     with pytest.raises(TypeError, match=r"(?s)indexed\(\) needs a map-style dataset.*batch_size"):
@@ -428,7 +428,7 @@ def test_samples_that_are_not_pairs(sample: Any) -> None:
 
 
 class Foreign(L.LightningModule):
-    """Somebody's module, that knows nothing of this library."""
+    """A user's module that knows nothing of this library."""
 
     def __init__(self, inputs: int = 1) -> None:
         super().__init__()
@@ -463,7 +463,7 @@ def test_foreign_module_trains_at_any_precision(
 
 @pytest.mark.parametrize("wrap", [lambda loader: loader, indexed], ids=["plain", "indexed"])
 def test_foreign_module_of_two_inputs(make_trainer: Make, wrap: Callable[[Any], Any]) -> None:
-    # What the error of samples that are not pairs tells one to do.
+    # The remedy in the error message about samples that are not pairs.
     dataset: Any = [((torch.rand(2), torch.rand(2)), i % 3) for i in range(8)]
     module = Foreign(inputs=2)
     make_trainer(max_epochs=1).fit(module, wrap(DataLoader(dataset, batch_size=4)))

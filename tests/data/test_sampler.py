@@ -30,7 +30,7 @@ def order(n: int, *, epoch: int = 0, selection: Selection | None = None, **optio
 
 
 def on_ranks(sampler: SelectionSampler, world: int) -> list[list[Any]]:
-    """What each process of a group of ``world`` visits."""
+    """Return the keys that each process of a group of ``world`` visits."""
     visited = []
     for rank in range(world):
         with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +45,7 @@ def on_ranks(sampler: SelectionSampler, world: int) -> list[list[Any]]:
 def interleave(visited: list[list[Any]]) -> list[Any]:
     """One of each rank in turn, as a step takes them; ranks may be one short at the end."""
     longest = max(map(len, visited))
-    return [share[step] for step in range(longest) for share in visited if step < len(share)]
+    return [keys[step] for step in range(longest) for keys in visited if step < len(keys)]
 
 
 def test_lightning_leaves_it_alone() -> None:
@@ -107,8 +107,8 @@ def test_selection_replaces_the_dataset() -> None:
 def test_keys_are_plain_integers() -> None:
     assert {type(key) for key in order(5)} == {int}
     selection = Selection(torch.tensor([3, 1]), partners=torch.tensor([0, 2]))
-    ((own, partner), _) = order(5, selection=selection)
-    assert type(own) is int
+    ((key, partner), _) = order(5, selection=selection)
+    assert type(key) is int
     assert type(partner) is int
 
 
@@ -133,10 +133,10 @@ def test_ranks_together_are_one_process(n: int, world: int, epoch: int, shuffle:
     sampler.set_epoch(epoch)
     alone = list(sampler)
     visited = on_ranks(sampler, world)
-    assert {len(share) for share in visited} == {math.ceil(n / world)}
+    assert {len(keys) for keys in visited} == {math.ceil(n / world)}
     together = interleave(visited)
     assert together[:n] == alone
-    # What is too much repeats the start, and no more of it than needed.
+    # Padding repeats the start, and no more of it than needed.
     assert together[n:] == (alone * world)[: len(together) - n]
 
 
@@ -162,11 +162,11 @@ def test_ranks_share_a_selection(paired: bool, pad: bool) -> None:
 
 
 def test_step_of_all_ranks_is_a_step_of_one_process() -> None:
-    # Two processes with batches of 4 see, step by step, what one sees with batches of 8.
+    # Two processes with batches of 4 see, step by step, the samples that one process sees with batches of 8.
     sampler = over(48, seed=1)
     alone, visited = list(sampler), on_ranks(sampler, 2)
     for step in range(6):
-        together = {key for share in visited for key in share[4 * step : 4 * step + 4]}
+        together = {key for keys in visited for key in keys[4 * step : 4 * step + 4]}
         assert together == set(alone[8 * step : 8 * step + 8])
 
 

@@ -1,4 +1,4 @@
-"""Clipping the gradient of a step, and of every sample."""
+"""Clipping the gradient of a step, and of each sample."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_step_is_clipped_as_the_trainer_does(make_trainer: Make) -> None:
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 4.0])
-def test_every_sample_is_clipped(max_norm: float, make_trainer: Make) -> None:
+def test_each_sample_is_clipped(max_norm: float, make_trainer: Make) -> None:
     net, taken = step(make_trainer, IndividualClip(max_norm))
     singles = [grads(net, slice(i, i + 1)) for i in range(16)]
     factors = [min(1.0, max_norm / length(single)) for single in singles]
@@ -68,6 +68,6 @@ def test_every_sample_is_clipped(max_norm: float, make_trainer: Make) -> None:
 
 
 @pytest.mark.parametrize("method", [NormClip, IndividualClip])
-def test_a_length_must_be_positive(method: Any) -> None:
-    with pytest.raises(ValueError, match="max_norm must be positive, got 0"):
+def test_a_norm_must_be_positive(method: Any) -> None:
+    with pytest.raises(ValueError, match=r"max_norm must lie in \(0, inf\], got 0"):
         method(0)

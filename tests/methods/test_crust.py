@@ -19,23 +19,23 @@ from tests.helpers import Tutorial, WithCriterion, foreign_loader
 Make = Callable[..., Any]
 
 
-def scores(samples: int = 120, classes: int = 4) -> Scores:
+def random_scores(samples: int = 120, classes: int = 4) -> Scores:
     generator = torch.Generator().manual_seed(0)
     targets = torch.randint(classes, (samples,), generator=generator)
     logits = torch.randn(samples, classes, generator=generator) + 2 * F.one_hot(targets, classes)
     return Scores(logits, targets)
 
 
-def select(callback: Crust, given: Scores, epoch: int = 10, module: Any = None) -> Any:
-    return callback.select(module, given, epoch)
+def select(callback: Crust, scored: Scores, epoch: int = 10, module: Any = None) -> Any:
+    return callback.select(module, scored, epoch)
 
 
 @pytest.mark.parametrize("partition", ["predicted", "observed"])
 def test_centrality_keeps_half_of_each_class_nearest_to_all_of_it(partition: str) -> None:
-    given = scores()
-    selection = select(Crust(partition=partition, partner="none"), given)
-    groups = given.logits.argmax(1) if partition == "predicted" else given.targets
-    gradients = given.logits.softmax(1) - F.one_hot(given.targets, 4)
+    scored = random_scores()
+    selection = select(Crust(partition=partition, partner="none"), scored)
+    groups = scored.logits.argmax(1) if partition == "predicted" else scored.targets
+    gradients = scored.logits.softmax(1) - F.one_hot(scored.targets, 4)
     expected: list[int] = []
     for label in range(4):
         members = (groups == label).nonzero().squeeze(1)
@@ -47,30 +47,30 @@ def test_centrality_keeps_half_of_each_class_nearest_to_all_of_it(partition: str
 
 
 def test_cluster_weights_and_partners() -> None:
-    given = scores()
-    selection = select(Crust(selector="facility_location", weights="cluster", partner="cluster"), given)
+    scored = random_scores()
+    selection = select(Crust(selector="facility_location", weights="cluster", partner="cluster"), scored)
     assert selection.weights.mean() == pytest.approx(1)
     sizes = selection.weights / selection.weights.min()
     alone = selection.partners == selection.indices
     # A medoid that is its own partner is alone in its cluster, and the smallest clusters have one member.
     assert torch.equal(alone, torch.isclose(sizes, torch.ones(())))
-    predicted = given.logits.argmax(1)
+    predicted = scored.logits.argmax(1)
     assert torch.equal(predicted[selection.indices], predicted[selection.partners])
     assert not torch.isin(selection.partners[~alone], selection.indices).any()
 
 
 def test_same_label_partners_come_from_the_whole_set() -> None:
-    given = scores()
-    selection = select(Crust(partition="observed", partner="same_label"), given)
-    assert torch.equal(given.targets[selection.partners], given.targets[selection.indices])
+    scored = random_scores()
+    selection = select(Crust(partition="observed", partner="same_label"), scored)
+    assert torch.equal(scored.targets[selection.partners], scored.targets[selection.indices])
     assert not torch.isin(selection.partners, selection.indices).all()
 
 
 def test_selection_follows_from_seed_and_epoch() -> None:
-    given = scores()
+    scored = random_scores()
     torch.manual_seed(1)
-    first, again = select(Crust(seed=3), given), select(Crust(seed=3), given)
-    other_epoch, other_seed = select(Crust(seed=3), given, epoch=11), select(Crust(seed=4), given)
+    first, again = select(Crust(seed=3), scored), select(Crust(seed=3), scored)
+    other_epoch, other_seed = select(Crust(seed=3), scored, epoch=11), select(Crust(seed=4), scored)
     for a, b in zip(vars(first).values(), vars(again).values(), strict=True):
         assert a is b is None or torch.equal(a, b)
     for other in (other_epoch, other_seed):
@@ -82,68 +82,68 @@ def test_selection_follows_from_seed_and_epoch() -> None:
 @pytest.mark.parametrize("selector", ["centrality", "facility_location", "stochastic_greedy", "distributed_greedy"])
 def test_classes_side_by_side_are_the_classes_one_by_one(selector: str) -> None:
     """In threads, and in the order of the classes though the longest is begun first."""
-    given = scores(700)
-    given.logits[:300, 3] += 3  # so that the classes differ in size
+    scored = random_scores(700)
+    scored.logits[:300, 3] += 3  # so that the classes differ in size
     before, selections = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            selections.append(select(Crust(selector=selector, weights="cluster"), given))
+            selections.append(select(Crust(selector=selector, weights="cluster"), scored))
     finally:
         torch.set_num_threads(before)
     for a, b in zip(*(vars(selection).values() for selection in selections), strict=True):
         assert torch.equal(a, b)
-    predicted = given.logits.argmax(1)
+    predicted = scored.logits.argmax(1)
     chosen = predicted[selections[0].indices]
     assert torch.equal(chosen, chosen.sort().values)
     assert torch.equal(torch.bincount(chosen), torch.bincount(predicted) // 2)
-    other = select(Crust(selector=selector, weights="cluster", seed=1), given)
+    other = select(Crust(selector=selector, weights="cluster", seed=1), scored)
     assert torch.equal(other.indices, selections[0].indices) == (selector != "stochastic_greedy")
 
 
 def test_mixing_coefficients_follow_beta() -> None:
-    given = scores(4000)
-    lam = select(Crust(mixup_alpha=2.0, mixup_beta=6.0), given).lam
+    scored = random_scores(4000)
+    lam = select(Crust(mixup_alpha=2.0, mixup_beta=6.0), scored).lam
     assert lam.mean() == pytest.approx(2 / 8, abs=0.01)
     assert lam.var() == pytest.approx(2 * 6 / (8**2 * 9), abs=0.003)
 
 
 def test_no_mixing_before_its_epoch() -> None:
-    given = scores()
-    assert select(Crust(mixup_start_epoch=11), given, epoch=10).partners is None
-    assert select(Crust(mixup_start_epoch=11), given, epoch=11).partners is not None
+    scored = random_scores()
+    assert select(Crust(mixup_start_epoch=11), scored, epoch=10).partners is None
+    assert select(Crust(mixup_start_epoch=11), scored, epoch=11).partners is not None
 
 
 def test_classes_that_are_empty_or_too_small_are_left_out() -> None:
     logits = torch.zeros(9, 4)
     logits[:8, 0] = 1  # class 0 has eight members, class 3 one, classes 1 and 2 none
     logits[8, 3] = 1
-    given = Scores(logits + 0.01 * torch.rand(9, 4, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 4)
+    scored = Scores(logits + 0.01 * torch.rand(9, 4, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 4)
     for selector in ("centrality", "facility_location"):
-        selection = select(Crust(fraction=0.5, selector=selector, weights="cluster"), given)
+        selection = select(Crust(fraction=0.5, selector=selector, weights="cluster"), scored)
         assert len(selection.indices) == 4
         assert (selection.indices < 8).all()
-    assert len(select(Crust(fraction=1.0), given).indices) == 9
+    assert len(select(Crust(fraction=1.0), scored).indices) == 9
     with pytest.raises(ValueError, match=r"fraction=0.1 of 9 samples keeps none in any class; raise it"):
-        select(Crust(fraction=0.1), given)
+        select(Crust(fraction=0.1), scored)
 
 
 def test_budget_is_not_lost_to_rounding() -> None:
-    given = Scores(torch.eye(2).repeat_interleave(100, 0), torch.zeros(200, dtype=torch.int64))
-    assert len(select(Crust(fraction=0.29), given).indices) == 2 * 29
+    scored = Scores(torch.eye(2).repeat_interleave(100, 0), torch.zeros(200, dtype=torch.int64))
+    assert len(select(Crust(fraction=0.29), scored).indices) == 2 * 29
 
 
 def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
-    given = scores()
+    scored = random_scores()
     module = nn.ModuleDict({"body": nn.Linear(7, 5), "head": nn.Linear(5, 4, bias=False)})
     # With W = I, (p - y) W is p - y; a projection to one coordinate selects differently.
     module["head"].weight = nn.Parameter(torch.eye(4))
-    plain = select(Crust(), given)
-    assert torch.equal(select(Crust(embedding="head"), given, module=module).indices, plain.indices)
+    plain = select(Crust(), scored)
+    assert torch.equal(select(Crust(embedding="head"), scored, module=module).indices, plain.indices)
     module["head"].weight = nn.Parameter(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))
-    assert not torch.equal(select(Crust(embedding="head", head="head"), given, module=module).indices, plain.indices)
+    assert not torch.equal(select(Crust(embedding="head", head="head"), scored, module=module).indices, plain.indices)
     with pytest.raises(TypeError, match=r"head='net\.fc'"):
-        select(Crust(embedding="head"), given, module=nn.Conv2d(1, 1, 1))
+        select(Crust(embedding="head"), scored, module=nn.Conv2d(1, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,8 @@ def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
         ({"weights": "radius"}, "weights must be one of"),
         ({"partner": "random"}, "partner must be one of"),
         ({"mixup_scope": "epoch"}, "mixup_scope must be one of"),
-        ({"mixup_alpha": 0.0}, "must be positive, got 0.0 and 1.0"),
+        ({"mixup_alpha": 0.0}, "mixup_alpha must be positive, got 0.0"),
+        ({"mixup_beta": -1.0}, "mixup_beta must be positive, got -1.0"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
@@ -198,8 +199,8 @@ def test_what_the_foreign_step_sees_and_returns(digits: Make, make_trainer: Make
     lam[partner == torch.arange(len(y))] = 1
     for batch, _, _ in mixed:
         index = batch.index
-        share = lam[index].view(-1, 1, 1, 1)
-        torch.testing.assert_close(batch.x, share * x[index] + (1 - share) * x[partner[index]])
+        coefficient = lam[index].view(-1, 1, 1, 1)
+        torch.testing.assert_close(batch.x, coefficient * x[index] + (1 - coefficient) * x[partner[index]])
         assert torch.equal(batch.y, y[index])  # the user's metrics go on working
     plain = [entry for entry in module.losses if entry[0].partner is None]
     for _, loss, own in plain:  # before the first selection the module's own loss
@@ -208,16 +209,16 @@ def test_what_the_foreign_step_sees_and_returns(digits: Make, make_trainer: Make
 
 def test_the_loss_is_the_weighted_loss_of_the_mixed_labels(digits: Make, make_trainer: Make) -> None:
     class Soft(WithCriterion):
-        """Recomputes the loss from soft labels."""
+        """Computes the loss again, from soft labels."""
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             logits = self(batch.x)
             loss = self.criterion(logits, batch.y)
             if batch.partner is not None:
                 alone = batch.partner.index == batch.index
-                share = callback.of_batch("lam", batch).masked_fill(alone, 1).unsqueeze(1)
-                soft = share * F.one_hot(batch.y, 10) + (1 - share) * F.one_hot(batch.partner.y, 10)
-                weights = callback.of_batch("weights", batch)
+                coefficient = callback.values_for("lam", batch).masked_fill(alone, 1).unsqueeze(1)
+                soft = coefficient * F.one_hot(batch.y, 10) + (1 - coefficient) * F.one_hot(batch.partner.y, 10)
+                weights = callback.values_for("weights", batch)
                 checked.append((loss, -(weights * (soft * logits.log_softmax(1)).sum(1)).mean()))
             return loss
 

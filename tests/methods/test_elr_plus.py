@@ -28,7 +28,7 @@ def make(**options: Any) -> ELRPlus:
 
 
 class Batches(L.Callback):
-    """What every step saw."""
+    """Records the batch of each step."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int, Tensor, Tensor, Tensor]] = []
@@ -37,38 +37,55 @@ class Batches(L.Callback):
         self.seen.append((trainer.current_epoch, batch_idx, batch.x, batch.y, batch.index))
 
 
-def restated(nets: list[nn.Module], batches: Batches, samples: int, **o: Any) -> tuple[list[nn.Module], list[Tensor]]:
+def ramp(step: int, length: int) -> float:
+    return float(np.exp(-5 * (1 - min(step, length) / length) ** 2))
+
+
+def restated(
+    nets: list[nn.Module],
+    batches: Batches,
+    samples: int,
+    *,
+    beta: float,
+    two_networks: bool,
+    weight_average: bool,
+    mixup_alpha: float,
+    ema_ramp: int,
+    coef_ramp: int,
+    refine_labels: bool,
+) -> tuple[list[nn.Module], list[Tensor]]:
     """The public code's steps, for both networks in turn on each batch, with an optimizer for each."""
-    teachers = [deepcopy(net) for net in nets]
+    averages = [deepcopy(net) for net in nets]
+    teachers = averages if weight_average else nets
     optimizers = [SGD(net.parameters()) for net in nets]
     targets = [torch.zeros(samples, 10) for _ in nets]
     for step, (epoch, batch_idx, x, y, index) in enumerate(batches.seen):
         losses = []
         for number, net in enumerate(nets):
-            teacher = (teachers if o["weight_average"] else nets)[1 - number if o["two_networks"] else number]
+            teacher = teachers[1 - number] if two_networks else teachers[number]
             with torch.no_grad():
-                targets[number][index] = o["beta"] * targets[number][index] + (1 - o["beta"]) * teacher(x).softmax(1)
+                targets[number][index] = beta * targets[number][index] + (1 - beta) * teacher(x).softmax(1)
             q, labels, inputs = targets[number][index], torch.eye(10)[y], x
-            if o["mixup_alpha"]:
+            if mixup_alpha:
                 rng = np.random.default_rng([0, epoch, batch_idx, 0, number])
-                lam = rng.beta(o["mixup_alpha"], o["mixup_alpha"])
+                lam = rng.beta(mixup_alpha, mixup_alpha)
                 lam, other = max(lam, 1 - lam), rng.permutation(len(y))
                 inputs, labels, q = (lam * v + (1 - lam) * v[other] for v in (inputs, labels, q))
             logits = net(inputs)
-            if o["refine_labels"]:
+            if refine_labels:
                 labels = labels * q / (labels * q).sum(1, keepdim=True)
             inner = (logits.softmax(1).clamp(1e-4, 1 - 1e-4) * q).sum(1)
-            ramp = np.exp(-5 * (1 - min(step, o["coef_ramp"]) / o["coef_ramp"]) ** 2) if o["coef_ramp"] else 1.0
-            losses.append((-(labels * logits.log_softmax(1)).sum(1) + ramp * 3.0 * (1 - inner).log()).mean())
+            lam_now = 3.0 * ramp(step, coef_ramp) if coef_ramp else 3.0
+            losses.append((-(labels * logits.log_softmax(1)).sum(1) + lam_now * (1 - inner).log()).mean())
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        alpha = 0.9 * np.exp(-5 * (1 - min(step + 1, o["ema_ramp"]) / o["ema_ramp"]) ** 2)
-        for teacher, net in zip(teachers, nets, strict=True):
-            for average, weight in zip(teacher.parameters(), net.parameters(), strict=True):
-                average.data = alpha * average.data + (1 - alpha) * weight.data
-    return teachers, targets
+        alpha = 0.9 * ramp(step + 1, ema_ramp)
+        for average, net in zip(averages, nets, strict=True):
+            for value, weight in zip(average.parameters(), net.parameters(), strict=True):
+                value.data = alpha * value.data + (1 - alpha) * weight.data
+    return averages, targets
 
 
 @pytest.mark.parametrize("two_networks", [True, False])
@@ -130,9 +147,12 @@ def test_it_keeps_wrong_labels_from_being_memorized(digits: Make, make_trainer: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lam": -1.0}, "must not be negative, got -1.0"),
-        ({"mixup_alpha": -1.0}, "must not be negative"),
-        ({"beta": 1.0}, r"beta and ema_alpha must lie in \[0, 1\), got 1.0 and 0.997"),
+        ({"lam": -1.0}, "lam must not be negative, got -1.0"),
+        ({"mixup_alpha": -1.0}, "mixup_alpha must not be negative, got -1.0"),
+        ({"ema_ramp": -1}, "ema_ramp must not be negative, got -1"),
+        ({"coef_ramp": -1}, "coef_ramp must not be negative, got -1"),
+        ({"beta": 1.0}, r"beta must lie in \[0, 1\), got 1.0"),
+        ({"ema_alpha": 1.0}, r"ema_alpha must lie in \[0, 1\), got 1.0"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The lists in CelebA's official layout."""
+"""The lists of landmarks and of splits in CelebA's official layout."""
 
 from __future__ import annotations
 
@@ -9,75 +9,134 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-COORDINATES = tuple(
-    f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+COORDINATES = (
+    "lefteye_x",
+    "lefteye_y",
+    "righteye_x",
+    "righteye_y",
+    "nose_x",
+    "nose_y",
+    "leftmouth_x",
+    "leftmouth_y",
+    "rightmouth_x",
+    "rightmouth_y",
 )
-LANDMARKS, PARTITION, IMAGES = "list_landmarks_align_celeba.txt", "list_eval_partition.txt", "img_align_celeba"
+LANDMARKS = "list_landmarks_align_celeba.txt"
+PARTITION = "list_eval_partition.txt"
+IMAGES = "img_align_celeba"
+SPLITS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Lists:
-    """What the two lists say: for training, validation and test images their names and ``(n, 10)`` landmarks."""
+class CelebALists:
+    """The images of CelebA's three splits, and where their landmarks are.
+
+    Attributes:
+        coordinates: the names of the 10 coordinates, in the order of the file.
+        names: the file names of the training, the validation and the test images.
+        landmarks: ``(n, 10)`` float32 pixel coordinates of the training, the validation and the test images.
+        lines: ``{line of the list of landmarks: image}``, counted from 1, for messages.
+    """
 
     coordinates: tuple[str, ...]
     names: list[list[str]]
     landmarks: list[Tensor]
-    lines: dict[int, str]  # the image of each line of the list of landmarks, for messages
+    lines: dict[int, str]
 
 
-def read_lists(folder: Path) -> Lists:
+def read_lists(folder: Path) -> CelebALists:
     """Read and check both lists.
 
+    Args:
+        folder: the folder ``celeba/`` that holds them.
+
     Raises:
-        ValueError: naming the file and the line that is wrong.
+        FileNotFoundError: a list is missing.
+        ValueError: a list is damaged, or the two disagree; the message names the file and the line.
     """
-    path, partition = folder / LANDMARKS, folder / PARTITION
-    lines, assigned = (_lines(name) for name in (path, partition))
-    coordinates = tuple(lines[1].split()) if len(lines) > 1 else ()
-    if sorted(coordinates) != sorted(COORDINATES):
-        raise ValueError(f"data.root: {path}, line 2 must name the coordinates {' '.join(COORDINATES)}")
-    landmarks = _rows(path, lines, 3, len(coordinates))
-    if lines[0].strip() != str(len(landmarks)):
-        raise ValueError(
-            f"data.root: {path}, line 1 announces {lines[0][:80]!r} images, but {len(landmarks)} follow; fetch it again"
-        )
-    names: list[list[str]] = [[], [], []]
-    split_of = _rows(partition, assigned, 1, 1)
-    for number, (image, (split,)) in enumerate(split_of.items(), 1):
-        if split not in (0, 1, 2) or image not in landmarks:
-            wanted = "0, 1 or 2" if image in landmarks else f"an image that is in {LANDMARKS}"
-            raise ValueError(f"data.root: {partition}, line {number}: {assigned[number - 1]!r} needs {wanted}")
-        names[int(split)].append(image)
-    numbered = dict(enumerate(landmarks, 3))
-    for number, image in numbered.items():
-        if image not in split_of:
-            raise ValueError(f"data.root: {path}, line {number}: {image} is not in {partition}; fetch both again")
-    for split, kind in enumerate(("training", "validation", "test")):
-        if len(names[split]) < 2:
+    for name in (LANDMARKS, PARTITION):
+        if not (folder / name).is_file():
+            raise missing_file(folder, name)
+    landmarks_path = folder / LANDMARKS
+    partition_path = folder / PARTITION
+    coordinates, landmarks_of = _read_landmarks(landmarks_path)
+    names = _read_partition(partition_path, landmarks_of)
+    line_of = dict(enumerate(landmarks_of, 3))
+    assigned = {image for split in names for image in split}
+    for number, image in line_of.items():
+        if image not in assigned:
             raise ValueError(
-                f"data.root: {partition}: {len(names[split])} of its {len(split_of)} lines name {kind} images "
-                f"({split}); at least 2 are needed"
+                f"root: {landmarks_path}, line {number}: {image} is not in {partition_path}; fetch both again"
             )
-    return Lists(
-        coordinates, names, [torch.tensor([landmarks[image] for image in part]) for part in names], lines=numbered
+    for number, split in enumerate(SPLITS):
+        if len(names[number]) < 2:
+            raise ValueError(
+                f"root: {partition_path}: {len(names[number])} of its {len(assigned)} lines name {split} images "
+                f"({number}); at least 2 are needed"
+            )
+    landmarks = [torch.tensor([landmarks_of[image] for image in split]) for split in names]
+    return CelebALists(coordinates, names, landmarks, line_of)
+
+
+def missing_file(folder: Path, name: str) -> FileNotFoundError:
+    """Return the error that a list or the images are missing; it shows the official layout.
+
+    Args:
+        folder: the folder ``celeba/``.
+        name: the missing file or folder in it.
+    """
+    root = folder.parent
+    return FileNotFoundError(
+        f"CelebALandmarks: there is no celeba/{name}\nunder root={root} ({root.resolve()});\n"
+        f"the official layout is celeba/{IMAGES}/000001.jpg ...,\nceleba/{LANDMARKS} and celeba/{PARTITION}.\n"
+        "Set root to the folder that has celeba/."
     )
 
 
-def _lines(path: Path) -> list[str]:
+def _read_landmarks(path: Path) -> tuple[tuple[str, ...], dict[str, list[float]]]:
+    """Return the names of the coordinates and ``{image: coordinates}``."""
+    lines = _read_lines(path)
+    coordinates = tuple(lines[1].split()) if len(lines) > 1 else ()
+    if sorted(coordinates) != sorted(COORDINATES):
+        raise ValueError(f"root: {path}, line 2 must name the coordinates {' '.join(COORDINATES)}")
+    landmarks_of = _parse_numbers(path, lines, first=3, width=len(coordinates))
+    if lines[0].strip() != str(len(landmarks_of)):
+        raise ValueError(
+            f"root: {path}, line 1 announces {lines[0][:80]!r} images, but {len(landmarks_of)} follow; fetch it again"
+        )
+    return coordinates, landmarks_of
+
+
+def _read_partition(path: Path, landmarks_of: dict[str, list[float]]) -> list[list[str]]:
+    """Return the images of each split, after a check that all of them have landmarks."""
+    lines = _read_lines(path)
+    names: list[list[str]] = [[] for _ in SPLITS]
+    split_of = _parse_numbers(path, lines, first=1, width=1)
+    for number, (image, (split,)) in enumerate(split_of.items(), 1):
+        if image not in landmarks_of or split not in (0, 1, 2):
+            wanted = "0, 1 or 2" if image in landmarks_of else f"an image that is in {LANDMARKS}"
+            raise ValueError(f"root: {path}, line {number}: {lines[number - 1]!r} needs {wanted}")
+        names[int(split)].append(image)
+    return names
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a file, whatever bytes it holds."""
     return path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
 
 
-def _rows(path: Path, lines: list[str], first: int, width: int) -> dict[str, list[float]]:
-    """``{image: numbers}`` of the lines from number ``first`` on, counted from 1."""
-    rows: dict[str, list[float]] = {}
+def _parse_numbers(path: Path, lines: list[str], *, first: int, width: int) -> dict[str, list[float]]:
+    """Return ``{image: numbers}`` of the lines from number ``first`` on, counted from 1."""
+    numbers_of: dict[str, list[float]] = {}
     for number, line in enumerate(lines[first - 1 :], first):
-        image, *values = line.split() or [""]
+        image, *words = line.split() or [""]
         try:
-            numbers = [float(value) for value in values]
+            numbers = [float(word) for word in words]
         except ValueError:
             numbers = []
-        if len(numbers) != width or image in rows or not all(map(math.isfinite, numbers)):
-            expected = f"an image that was not named before and {width} number{'s'[: width > 1]}"
-            raise ValueError(f"data.root: {path}, line {number}: {line[:80]!r} must be {expected}; fetch it again")
-        rows[image] = numbers
-    return rows
+        if len(numbers) != width or image in numbers_of or not all(map(math.isfinite, numbers)):
+            plural = "s" if width > 1 else ""
+            expected = f"an image that was not named before and {width} number{plural}"
+            raise ValueError(f"root: {path}, line {number}: {line[:80]!r} must be {expected}; fetch it again")
+        numbers_of[image] = numbers
+    return numbers_of

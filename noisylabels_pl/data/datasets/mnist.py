@@ -11,18 +11,31 @@ from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.datasets.torchvision_files import read_torchvision
 
-# Patrini et al. 2017, section 5: the confusions of handwriting.
+# The confusions of handwriting of "Making Deep Neural Networks Robust to Label Noise"
+# (https://arxiv.org/abs/1609.03683), section 5.
 ASYMMETRIC_MAP = {"7": "1", "2": "7", "3": "8", "5": "6", "6": "5"}
-FILES = [f"MNIST/raw/{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+FILES = [
+    "MNIST/raw/train-images-idx3-ubyte",
+    "MNIST/raw/train-labels-idx1-ubyte",
+    "MNIST/raw/t10k-images-idx3-ubyte",
+    "MNIST/raw/t10k-labels-idx1-ubyte",
+]
 
 
 class MNIST(NoisyDataModule):
-    """60,000 + 10,000 images of 28x28 pixels in 10 classes, read by torchvision.
+    """Serve MNIST: 60,000 + 10,000 gray images of 28x28 pixels in 10 classes, read by torchvision.
 
     Args:
-        root: folder that holds ``MNIST/raw/``.
-        download: fetch the files if they are not there.
-        **common: see :class:`NoisyDataModule`.
+        root: the folder that holds ``MNIST/raw/``.
+        download: whether to download the files if they are not there.
+        **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
+
+    Raises:
+        FileNotFoundError: in ``setup``, if a file is missing or damaged.
+
+    Example:
+        >>> data = MNIST("data", download=True, train_size=10_000)
+        >>> data.setup()  # doctest: +SKIP
     """
 
     def __init__(self, root: str = "data", *, download: bool = False, **common: Any) -> None:

@@ -15,27 +15,40 @@ from noisylabels_pl.data.arrays import (
     check_features,
     check_labels,
     check_targets,
-    load_npz,
-    moments,
+    mean_and_std,
     standardize,
 )
 from noisylabels_pl.data.datamodule import NoisyDataModule
+from noisylabels_pl.data.files import NO_FILES_NEEDED, load_npz
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 
 
 class NpzData(NoisyDataModule):
-    """Arrays ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if known, ``y_train_clean``.
+    """Serve your own classification data from an npz file.
 
-    ``x`` holds features ``(n, d)`` or images ``(n, H, W)``, ``(n, H, W, channels)`` or ``(n, channels, H, W)``. It is
-    standardized with the training set's mean and standard deviation, per feature or per channel. With
-    ``y_train_clean``, label precision and the other comparisons with true labels are reported; no method sees it.
+    The file holds arrays ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if known, ``y_train_clean``. ``x`` are
+    features ``(n, d)`` or images ``(n, H, W)``, ``(n, H, W, channels)`` or ``(n, channels, H, W)``; they are
+    standardized by the mean and the standard deviation of each feature, or each channel, of the training set. ``y`` are
+    integers from 0. With ``y_train_clean``, label precision and the other comparisons with true labels are reported;
+    methods do not see it.
 
     Args:
         path: the npz file.
-        class_names: one per class; numbers if not given.
-        asymmetric_map: ``{class: class it is mistaken for}`` by name, for ``noise=asym``.
-        **common: see :class:`NoisyDataModule`.
+        class_names: one name for each class; ``None`` for numbers.
+        asymmetric_map: ``{class: class it is mistaken for}`` by name, for asymmetric noise.
+        **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
+
+    Raises:
+        FileNotFoundError: in ``setup``, if there is no such file.
+        ValueError: in ``setup``, if an array is missing or wrong; the message names it, the row and the value.
+
+    Example:
+        >>> import numpy as np
+        >>> x, y = np.random.rand(100, 20), np.arange(100) % 3  # doctest: +SKIP
+        >>> np.savez("mine.npz", x_train=x[:80], y_train=y[:80], x_test=x[80:], y_test=y[80:])  # doctest: +SKIP
+        >>> data = NpzData("mine.npz", class_names=["cat", "dog", "fox"])
+        >>> data.setup()  # doctest: +SKIP
     """
 
     def __init__(
@@ -61,15 +74,24 @@ class NpzData(NoisyDataModule):
 
 
 class NpzRegression(NoisyDataModule):
-    """As :class:`NpzData`, with targets ``(n,)`` or ``(n, q)`` that are real numbers.
+    """Serve your own regression data from an npz file.
 
-    They are standardized, each coordinate, with the mean and standard deviation of ``y_train`` as it is: of what is
-    observed, because no other is known.
+    The file is like that of :class:`NpzData`, but its targets are real numbers ``(n,)`` or ``(n, q)``. Each coordinate
+    is standardized by the mean and the standard deviation of ``y_train``: of the observed targets, because the true
+    ones may be unknown.
 
     Args:
         path: the npz file.
-        target_names: one per coordinate of the targets; numbers if not given.
-        **common: see :class:`NoisyDataModule`.
+        target_names: one name for each coordinate of the targets; ``None`` for numbers.
+        **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
+
+    Raises:
+        FileNotFoundError: in ``setup``, if there is no such file.
+        ValueError: in ``setup``, if an array is missing or wrong; the message names it, the row and the value.
+
+    Example:
+        >>> data = NpzRegression("mine.npz", target_names=["height", "weight"])
+        >>> data.setup()  # doctest: +SKIP
     """
 
     def __init__(self, path: str, *, target_names: Sequence[str] | None = None, **common: Any) -> None:
@@ -78,44 +100,47 @@ class NpzRegression(NoisyDataModule):
         self.target_names = target_names
 
     def load(self) -> Arrays:
-        stored, x_train, x_test = _read(self.path, "data.path")
-        names = [name for name in ("y_train", "y_test", "y_train_clean") if name in stored]
-        targets = [check_targets(name, stored[name], len(x_test if name == "y_test" else x_train)) for name in names]
-        width = targets[0].shape[1]
-        for name, target in zip(names, targets, strict=True):
-            if target.shape[1] != width:
-                raise ValueError(f"{name} has {target.shape[1]} numbers a sample, y_train {width}; they must be equal")
+        stored, x_train, x_test = _read(self.path, "path")
+        y_train = check_targets("y_train", stored["y_train"], len(x_train))
+        others = {"y_test": check_targets("y_test", stored["y_test"], len(x_test))}
+        if "y_train_clean" in stored:
+            others["y_train_clean"] = check_targets("y_train_clean", stored["y_train_clean"], len(x_train))
+        width = y_train.shape[1]
+        for name, targets in others.items():
+            if targets.shape[1] != width:
+                raise ValueError(f"{name} has {targets.shape[1]} numbers a sample, y_train {width}; they must be equal")
         if self.target_names is not None and len(self.target_names) != width:
-            raise ValueError(f"data.target_names names {len(self.target_names)} targets, but y_train has {width}")
-        y_train, y_test, *clean = standardize(*targets)
-        mean, std = moments(x_train)
+            raise ValueError(f"target_names names {len(self.target_names)} targets, but y_train has {width}")
+        y_train, *standardized = standardize(y_train, *others.values())
+        others = dict(zip(others, standardized, strict=True))
+        mean, std = mean_and_std(x_train)
         return Arrays(
             x_train=x_train,
             y_train=y_train,
             x_test=x_test,
-            y_test=y_test,
+            y_test=others["y_test"],
             class_names=tuple(str(name) for name in self.target_names or range(width)),
             mean=mean,
             std=std,
             origin=f"npz {self.path}",
-            y_train_clean=clean[0] if clean else None,
+            y_train_clean=others.get("y_train_clean"),
         )
 
 
 def read_npz(
     path: Path,
     *,
-    option: str = "data.path",
+    argument: str = "path",
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     asymmetric_map: dict[str, str] | None = None,
 ) -> Arrays:
-    """Read and check an npz file; the number of classes follows from the labels if it is not given.
+    """Read and check the npz file of a classification dataset.
 
     Args:
         path: the file.
-        option: the setting that names it, for the messages.
-        num_classes: ``C``.
+        argument: the argument that names the file, for the messages.
+        num_classes: the number of classes; ``None`` for the largest training label plus one.
         class_names: see :class:`NpzData`.
         asymmetric_map: see :class:`NpzData`.
 
@@ -123,38 +148,41 @@ def read_npz(
         FileNotFoundError: there is no such file.
         ValueError: an array is missing or wrong; the message names it, the row and the value.
     """
-    stored, x_train, x_test = _read(path, option)
+    stored, x_train, x_test = _read(path, argument)
     if num_classes is None:
         labels = stored["y_train"]
         num_classes = int(labels.max()) + 1 if labels.size and labels.dtype.kind in "ui" else 0
     y_train = check_labels("y_train", stored["y_train"], len(x_train), num_classes)
     check_classes("y_train", y_train, num_classes)
-    clean = stored.get("y_train_clean")
-    mean, std = moments(x_train)
+    y_test = check_labels("y_test", stored["y_test"], len(x_test), num_classes)
+    y_train_clean = None
+    if "y_train_clean" in stored:
+        y_train_clean = check_labels("y_train_clean", stored["y_train_clean"], len(x_train), num_classes)
+    mean, std = mean_and_std(x_train)
     return Arrays(
         x_train=x_train,
         y_train=y_train,
         x_test=x_test,
-        y_test=check_labels("y_test", stored["y_test"], len(x_test), num_classes),
+        y_test=y_test,
         class_names=tuple(str(name) for name in class_names or range(num_classes)),
         mean=mean,
         std=std,
         origin=f"npz {path}",
         asymmetric_map=dict(asymmetric_map or {}),
-        y_train_clean=None if clean is None else check_labels("y_train_clean", clean, len(x_train), num_classes),
+        y_train_clean=y_train_clean,
     )
 
 
-def _read(path: Path, option: str) -> tuple[dict[str, Array], Tensor, Tensor]:
-    """All arrays of the file, and the features, which are checked."""
-    stored = load_npz(path, option)
+def _read(path: Path, argument: str) -> tuple[dict[str, Array], Tensor, Tensor]:
+    """Return all arrays of the file, and the checked features of its training and test set."""
+    stored = load_npz(path, argument, hint=NO_FILES_NEEDED)
     missing = [name for name in REQUIRED if name not in stored]
     if missing:
-        raise ValueError(f"{option}: {path} has no array {missing[0]}; it has {', '.join(stored) or 'none'}")
-    x_train, x_test = (check_features(name, stored[name]) for name in ("x_train", "x_test"))
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise ValueError(
-            f"x_test has samples of shape {tuple(x_test.shape[1:])}, x_train of {tuple(x_train.shape[1:])}; "
-            "they must be equal"
-        )
+        raise ValueError(f"{argument}: {path} has no array {missing[0]}; it has {', '.join(stored) or 'none'}")
+    x_train = check_features("x_train", stored["x_train"])
+    x_test = check_features("x_test", stored["x_test"])
+    train_shape = tuple(x_train.shape[1:])
+    test_shape = tuple(x_test.shape[1:])
+    if train_shape != test_shape:
+        raise ValueError(f"x_test has samples of shape {test_shape}, x_train of {train_shape}; they must be equal")
     return stored, x_train, x_test

@@ -1,4 +1,4 @@
-"""A regression problem in the shape of PRL's, generated."""
+"""A generated regression problem in the shape of PRL's."""
 
 from __future__ import annotations
 
@@ -11,21 +11,41 @@ from torch import Tensor
 from noisylabels_pl.data.arrays import Arrays, regression_arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.noise import LabelNoise
+from noisylabels_pl.functional import check_range
+
+NUM_FEATURES = 512
+NUM_TARGETS = 10
 
 
 class SyntheticRegression(NoisyDataModule):
-    """512 features like those of a network's last layer, and 10 targets that depend on what is behind the features.
+    r"""Serve a generated regression problem: 512 features and 10 targets that depend on common hidden causes.
 
-    Standard-normal causes ``u`` make features ``relu(u B) + e`` and targets ``u C + tanh(u D) + e'``, with matrices
-    that are the same for every ``seed``. The noise ``e'`` is a share of the targets' variance that nothing can predict,
-    so the R2 of the best prediction is ``1 - unpredictable``.
+    The features resemble those of a network's last hidden layer. With standard-normal causes :math:`u` and fixed random
+    matrices,
+
+    .. math::
+        x = \mathrm{relu}(u B) + e, \qquad y = u C + \tanh(2 u D) + e'.
+
+    The matrices are the same for every ``seed``. The noise :math:`e'` has the fraction ``unpredictable`` of the
+    variance of the targets, so the best possible R2 is ``1 - unpredictable``.
 
     Args:
-        num_samples: a fifth of them is the test set; PRL's features of CelebA are 19,962.
-        num_causes: length of ``u``.
-        unpredictable: that share, in ``[0, 1)``; 0.1 puts plain training on clean targets near the R2 of the paper.
-        noise: see :class:`NoisyDataModule`, like the rest.
-        **common: see :class:`NoisyDataModule`.
+        noise: see :class:`~noisylabels_pl.data.NoisyDataModule`.
+        num_samples: the number of samples, at least 10; a fifth of them is the test set. The default is the number of
+            CelebA images that PRL (Liu et al., ICLR 2021 submission) uses.
+        num_causes: the length of ``u``.
+        unpredictable: the fraction of the targets' variance that the features do not determine, in ``[0, 1)``. 0.1 puts
+            plain training on clean targets near the R2 of the paper.
+        **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> data = SyntheticRegression(LabelNoise("signflip", rate=0.4), num_samples=100, val_fraction=0.0)
+        >>> data.setup()
+        >>> data.arrays.x_train.shape, data.arrays.y_train.shape, data.arrays.y_test.shape
+        (torch.Size([80, 512]), torch.Size([80, 10]), torch.Size([20, 10]))
     """
 
     def __init__(
@@ -38,11 +58,9 @@ class SyntheticRegression(NoisyDataModule):
         **common: Any,
     ) -> None:
         super().__init__(noise, **common)
-        for name, value, least in (("num_samples", num_samples, 10), ("num_causes", num_causes, 1)):
-            if int(value) != value or value < least:
-                raise ValueError(f"data.{name} must be a whole number of at least {least}, got {value}")
-        if not 0 <= unpredictable < 1:
-            raise ValueError(f"data.unpredictable must lie in [0, 1), got {unpredictable}")
+        check_range("num_samples", num_samples, "[10, inf)", integer=True)
+        check_range("num_causes", num_causes, "[1, inf)", integer=True)
+        check_range("unpredictable", unpredictable, "[0, 1)")
         self.num_samples = num_samples
         self.num_causes = num_causes
         self.unpredictable = unpredictable
@@ -53,12 +71,22 @@ class SyntheticRegression(NoisyDataModule):
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator)
 
-        to_features, linear, bent = (normal(self.num_causes, n) / math.sqrt(self.num_causes) for n in (512, 10, 10))
+        scale = math.sqrt(self.num_causes)
+        B = normal(self.num_causes, NUM_FEATURES) / scale
+        C = normal(self.num_causes, NUM_TARGETS) / scale
+        D = normal(self.num_causes, NUM_TARGETS) / scale
         u = normal(self.num_samples, self.num_causes)
-        x = (u @ to_features).relu() + 0.1 * normal(self.num_samples, 512)
-        y = u @ linear + (2 * u @ bent).tanh()
-        signal = y.std(0)
-        y = y + signal * math.sqrt(self.unpredictable / (1 - self.unpredictable)) * normal(*y.shape)
-        rows, tested = torch.arange(self.num_samples), self.num_samples // 5
-        names, origin = tuple(f"target {i}" for i in range(10)), f"synthetic_regression of {self.num_samples} samples"
-        return regression_arrays(x, y, rows[tested:], rows[:tested], names=names, origin=origin)
+        x = (u @ B).relu() + 0.1 * normal(self.num_samples, NUM_FEATURES)
+        y = u @ C + (2 * u @ D).tanh()
+        noise_to_signal = math.sqrt(self.unpredictable / (1 - self.unpredictable))
+        y = y + y.std(0) * noise_to_signal * normal(*y.shape)
+        indices = torch.arange(self.num_samples)
+        test_size = self.num_samples // 5
+        return regression_arrays(
+            x,
+            y,
+            indices[test_size:],
+            indices[:test_size],
+            names=tuple(f"target {number}" for number in range(NUM_TARGETS)),
+            origin=f"synthetic_regression of {self.num_samples} samples",
+        )

@@ -1,4 +1,11 @@
-"""Facility location where exact greedy is too much: from random samples of candidates, and by parts of the points."""
+"""Facility location where exact greedy takes too long or too much memory; the value is nearly that of exact greedy.
+
+**From samples of the candidates.** Each step draws some of the candidates that are left and picks the one with the
+largest gain among them. Only distances from the drawn candidates to all points are needed, and none are stored.
+
+**By random parts of the points.** Exact greedy picks in each part, as if the part were everything. It then picks again,
+for all points, among the candidates that the parts have selected.
+"""
 
 from __future__ import annotations
 
@@ -9,60 +16,109 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.functional.coreset import greedy_torch
-from noisylabels_pl.functional.coreset.distances import Distances
-from noisylabels_pl.functional.coreset.greedy_torch import distances_between, distances_to, largest_distance
-
-Selected = tuple[Tensor, Tensor, Tensor, float]
+from noisylabels_pl.functional.coreset.distances import Distances, distances_to, largest_distance
+from noisylabels_pl.functional.coreset.medoids import Medoids
 
 
-def stochastic(x: Tensor, k: int, eps: float, generator: torch.Generator | None) -> Selected:
-    """What :func:`greedy_torch.greedy` returns, each step from a sample of the candidates."""
-    n, d0 = len(x), largest_distance(x)
-    space = distances_between(x)
-    sample = min(n, math.ceil(n / k * math.log(1 / eps)))
-    draws = torch.rand(k, sample, dtype=torch.float64, generator=generator).to(x.device)
-    free, indices = torch.arange(n, device=x.device), torch.empty(k, dtype=torch.int64, device=x.device)
-    nearest = torch.full((n,), d0, dtype=torch.float64, device=x.device)
-    assignment = torch.zeros_like(free)
+def stochastic(points: Tensor, k: int, eps: float, generator: torch.Generator | None) -> Medoids:
+    """Return ``k`` medoids by greedy facility location from a sample of the candidates in each step.
+
+    Args:
+        points: ``(n, d)`` float32 or float64, finite.
+        k: number of medoids.
+        eps: the sample has ``n / k * log(1 / eps)`` candidates.
+        generator: a CPU generator.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset.approximate import stochastic
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> stochastic(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 2, 0.1, generator).indices
+        tensor([1, 3])
+    """
+    n = len(points)
+    device = points.device
+    farthest = largest_distance(points)
+    distances = Distances(points)
+    sample_size = min(n, math.ceil(n / k * math.log(1 / eps)))
+    draws = torch.rand(k, sample_size, dtype=torch.float64, generator=generator).to(device)
+    remaining = torch.arange(n, device=device)  # in each step, the first ``n - step`` are the candidates that are left
+    indices = torch.empty(k, dtype=torch.int64, device=device)
+    assignment = torch.zeros(n, dtype=torch.int64, device=device)
+    nearest = torch.full((n,), farthest, dtype=torch.float64, device=device)
     for step in range(k):
-        left = n - step
-        # Drawn with replacement, which costs nothing that grows with n; in place of more than are left, all of them.
-        places = (draws[step] * left).long() if sample < left else free[:left].argsort()
-        candidates = free[places]
-        best, distance = _best(space, candidates, nearest)
-        closer = distance < nearest
+        num_remaining = n - step
+        if sample_size < num_remaining:
+            # Drawn with replacement, which takes no work that grows with n.
+            drawn = (draws[step] * num_remaining).long()
+        else:
+            drawn = remaining[:num_remaining].argsort()  # all, by index, so that ties go to the lower one
+        sample = remaining[drawn]
+        best, distance = _largest_gain(distances, sample, nearest)
+        assignment.masked_fill_(distance < nearest, step)
         nearest = torch.minimum(nearest, distance)
-        assignment.masked_fill_(closer, step)
-        indices[step] = candidates[best]
-        free[places[best]] = free[left - 1]
-    return indices, assignment, distances_to(x, indices[assignment]), d0
+        indices[step] = sample[best]
+        remaining[drawn[best]] = remaining[num_remaining - 1]
+    return Medoids(indices, assignment, distances_to(points, indices[assignment]), farthest)
 
 
 def distributed(
-    x: Tensor, k: int, parts: int, generator: torch.Generator | None, exact: Callable[[Tensor, int], Selected]
-) -> Selected:
-    """What :func:`greedy_torch.greedy` returns, among what ``exact`` picks in each of random parts."""
-    if parts == 1:
-        return exact(x, k)
-    own = math.ceil(max(1.5 * k, min(3 * k, len(x) / 2)) / parts)
-    union = []
-    for part in torch.randperm(len(x), generator=generator).to(x.device).tensor_split(parts):
-        union.append(part[exact(x[part], min(own, len(part)))[0]])
-    candidates = torch.cat(union).sort().values
-    return (*greedy_torch.greedy(x, k, candidates)[:3], largest_distance(x))
+    points: Tensor,
+    k: int,
+    num_parts: int,
+    generator: torch.Generator | None,
+    exact_greedy: Callable[[Tensor, int], Medoids],
+) -> Medoids:
+    """Return ``k`` medoids by greedy facility location among the medoids of random parts of the points.
+
+    Args:
+        points: ``(n, d)`` float32 or float64, finite.
+        k: number of medoids.
+        num_parts: number of parts; one part is exact.
+        generator: a CPU generator.
+        exact_greedy: returns so many medoids of some points.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset import approximate, greedy_torch
+        >>> points = torch.tensor([[0.0], [1.0], [2.0], [9.0]])
+        >>> approximate.distributed(points, 2, 1, None, greedy_torch.greedy).indices
+        tensor([1, 3])
+    """
+    if num_parts == 1:
+        return exact_greedy(points, k)
+    num_candidates = max(1.5 * k, min(3 * k, len(points) / 2))
+    num_from_part = math.ceil(num_candidates / num_parts)
+    candidates = []
+    shuffled = torch.randperm(len(points), generator=generator).to(points.device)
+    for part in shuffled.tensor_split(num_parts):
+        medoids = exact_greedy(points[part], min(num_from_part, len(part)))
+        candidates.append(part[medoids.indices])
+    medoids = greedy_torch.greedy(points, k, torch.cat(candidates).sort().values)
+    return medoids._replace(largest_distance=largest_distance(points))
 
 
-def _best(space: Distances, candidates: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
-    """The place of the candidate of largest gain, and its distances to all points, without waiting for the device."""
-    best, gain, distance = candidates.new_zeros(()), nearest.new_full((), -1), nearest
-    rows, start = max(1, space.block // space.n), 0
-    for some in torch.split(candidates, rows):
-        distances = space[some]
-        gains = (nearest - distances).clamp_(min=0).sum(1)
+def _largest_gain(distances: Distances, sample: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the position of the candidate with the largest gain in the sample, and its distances to all points.
+
+    The choice stays on the device: no step waits for a number from there.
+    """
+    best = sample.new_zeros(())
+    best_gain = nearest.new_full((), -1)
+    best_distances = nearest
+    chunk_length = max(1, distances.plan.chunk_size // distances.num_points)
+    for start in range(0, len(sample), chunk_length):
+        chunk_distances = distances.between(sample[start : start + chunk_length])
+        gains = (nearest - chunk_distances).clamp_(min=0).sum(1)
         top = gains.argmax()
-        better = gains[top] > gain
-        best = torch.where(better, top + start, best)
-        distance = torch.where(better, distances[top], distance)
-        gain = torch.maximum(gain, gains[top])
-        start += len(some)
-    return best, distance
+        is_better = gains[top] > best_gain
+        best = torch.where(is_better, top + start, best)
+        best_distances = torch.where(is_better, chunk_distances[top], best_distances)
+        best_gain = torch.maximum(best_gain, gains[top])
+    return best, best_distances

@@ -1,8 +1,26 @@
-"""Euclidean distances between many points, by blocks of rows, in float64 and exact enough to be added in any order."""
+"""Euclidean distances between many points in float64, computed for a chunk of points at a time.
+
+**Sums on a grid.** Greedy compares sums of distances. A sum of rounded numbers depends on the order of its terms, and
+with it on the number of threads, on the size of the chunks and on the atomic additions of a GPU; chance would decide
+ties. So each distance is rounded to a multiple of a spacing ``h``. Let ``D`` be a bound for all distances between ``n``
+points, and ``h = n D / 2^53`` up to a power of two. A sum of ``n`` distances is then ``h`` times a whole number below
+``2^53``. float64 holds all of these numbers, so no addition rounds, and every order gives the same sum. At 50,000
+points the spacing is four orders of magnitude below float32's own rounding. An addition and a subtraction of
+``1.5 * 2^52 * h`` round to the grid, because the last bit of that number is worth ``h``.
+
+**One matrix product.** For float32 points, all squared distances ``|a|^2 - 2 a.b + |b|^2`` are one matrix product in
+float64: of rows ``(a, |a|^2, 1)`` and ``(-2 b, 1, |b|^2)``. The points are moved first, so that one of them is the
+origin. The error of a distance is then at most ``1e-7 D``, and that large only for distances that small; squares within
+the error count as 0. float64 points have no wider type, so their differences are squared and added directly.
+
+Matrix products of other shapes may round to the neighboring multiple of ``h``. A change of the chunk size can therefore
+decide a near tie differently, but not a tie.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,101 +29,234 @@ from torch import Tensor
 
 from noisylabels_pl.memory import free_memory
 
-CACHED = 2**20  # distances of a block on the CPU: 8 MiB, which stay in its cache
-_BLOCK = 2**24  # on a device: 128 MiB
-_PAIRS, _DEVICE_PAIRS = 2**22, 2**25  # held by greedy: 16 bytes each, and twice as many in a round
+_CPU_CHUNK_SIZE = 2**20  # 8 MiB of distances, which stay in the processor's cache
+_DEVICE_CHUNK_SIZE = 2**24  # 128 MiB
+_CPU_MAX_PAIRS = 2**22
+_DEVICE_MAX_PAIRS = 2**25
+_CHUNK_BYTES = 16  # for a distance of a chunk, intermediate results included
+_PAIR_BYTES = 48  # 16 for a pair that greedy holds, and twice as many while a round is computed
 
 
-class Planned(NamedTuple):
-    """What a selection in torch may hold at once. It is the same unless hardly anything is free."""
+class MemoryPlan(NamedTuple):
+    """Limits for a selection in torch; they depend on the machine only where little memory is free.
 
-    block: int
-    pairs: int
-    bytes: int
+    Attributes:
+        chunk_size: distances that are computed at a time.
+        max_pairs: pairs of a point and a candidate that greedy may hold.
+        num_bytes: upper bound for the memory that the selection takes.
+    """
+
+    chunk_size: int
+    max_pairs: int
+    num_bytes: int
 
 
-def planned(n: int, d: int, device: torch.device) -> Planned:
-    """Blocks and pairs of a selection among ``n`` points of ``d`` features, within half of the free memory."""
-    cpu, fixed = device.type == "cpu", 8 * n * (2 * d + 16)
-    known = free_memory(device)
-    free = math.inf if known is None else max(0.0, known / 2 - fixed)
-    block = int(min(CACHED if cpu else _BLOCK, n * n, free / 4 / 16))
-    pairs = int(min(_PAIRS if cpu else _DEVICE_PAIRS, n * n, free * 3 / 4 / 48))
-    return Planned(max(block, n), max(pairs, n), fixed + 16 * max(block, n) + 48 * max(pairs, n))
+def memory_plan(num_points: int, num_features: int, device: torch.device) -> MemoryPlan:
+    """Return the limits with which a selection takes at most half of the free memory.
+
+    Args:
+        num_points: points to select from.
+        num_features: features of each point.
+        device: the device of the points.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset.distances import memory_plan
+        >>> memory_plan(200, 10, torch.device("meta"))
+        MemoryPlan(chunk_size=40000, max_pairs=40000, num_bytes=2617600)
+    """
+    on_cpu = device.type == "cpu"
+    chunk_size = _CPU_CHUNK_SIZE if on_cpu else _DEVICE_CHUNK_SIZE
+    max_pairs = _CPU_MAX_PAIRS if on_cpu else _DEVICE_MAX_PAIRS
+    fixed_bytes = 8 * num_points * (2 * num_features + 16)
+    free_bytes = free_memory(device)
+    usable_bytes = math.inf if free_bytes is None else max(0.0, free_bytes / 2 - fixed_bytes)
+    chunk_size = int(min(chunk_size, num_points**2, usable_bytes / 4 / _CHUNK_BYTES))
+    max_pairs = int(min(max_pairs, num_points**2, usable_bytes * 3 / 4 / _PAIR_BYTES))
+    chunk_size = max(chunk_size, num_points)  # one row, at least
+    max_pairs = max(max_pairs, num_points)
+    return MemoryPlan(chunk_size, max_pairs, fixed_bytes + _CHUNK_BYTES * chunk_size + _PAIR_BYTES * max_pairs)
 
 
 class Distances:
-    """Distances between ``n`` points, rounded to a grid so fine that float64 holds every sum of ``n`` of them exactly.
-
-    Sums thus do not depend on their order: not on threads or on a device's atomic additions. The grid is ``n * 2^-53``
-    of the diameter, at 50,000 points four orders below float32's own rounding. Products of other shapes may round to
-    the next point of the grid: blocks of another size may decide a near tie otherwise.
-
-    Points in float32 are moved so that the first of them is the origin, and ``|a|^2 - 2ab + |b|^2`` is computed in
-    float64 as one matrix product. Its error in a distance is at most ``1e-7`` of the diameter, for distances of that
-    size only; squares within the error count as 0. Points in float64 have
-    no wider type, so theirs are computed directly.
+    """Distances from ``n`` points to ``m`` candidates, on the grid of the module's docstring.
 
     Args:
-        x: ``(n, d)`` float32 or float64, finite.
-        block: most distances held at once.
-        candidates: ``(m,)`` the points that distances are measured to; all of them if not given.
+        points: ``(n, d)`` float32 or float64, finite.
+        candidates: ``(m,)`` int64, indices of the points that distances are measured to; all points if not given.
+
+    Attributes:
+        num_points: ``n``.
+        num_candidates: ``m``.
+        device: the device of the points.
+        plan: the limits that the free memory sets.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset.distances import Distances
+        >>> distances = Distances(torch.tensor([[0.0], [3.0], [7.0]]))
+        >>> [distances.between(rows) for rows in distances.chunks()]
+        [tensor([[0., 3., 7.],
+                [3., 0., 4.],
+                [7., 4., 0.]], dtype=torch.float64)]
+        >>> distances.totals()
+        (tensor([10.,  7., 11.], dtype=torch.float64), 7.0)
     """
 
-    def __init__(self, x: Tensor, block: int, candidates: Tensor | None = None) -> None:
-        self.n, self.device, self.block = len(x), x.device, block
-        reach = float((x.double() - x[0].double()).abs().amax()) if x.numel() else 0.0
-        bound = 2 * reach * math.sqrt(max(1, x.shape[1]))  # of the diameter
-        if not bound * self.n <= torch.finfo(x.dtype).max:
-            raise ValueError("distances between features overflow; scale features down, or pass float64")
-        self._direct = x.dtype == torch.float64
-        # A product's errors must vanish in the grid, for ties to stay ties.
-        cells = max(self.n, 4 if self._direct else 2**13)
-        self._shift = 1.5 * math.ldexp(1.0, math.frexp(bound * cells)[1] - 1) if bound else 0.0
-        self._points = x if self._direct else _augmented(x.double() - x[0].double())
+    def __init__(self, points: Tensor, candidates: Tensor | None = None) -> None:
+        self.num_points = len(points)
+        self.device = points.device
+        self.plan = memory_plan(len(points), points.shape[1], points.device)
+        origin = points[0].double()
+        reach = float((points.double() - origin).abs().amax()) if points.numel() else 0.0
+        largest_possible = 2 * reach * math.sqrt(max(1, points.shape[1]))
+        check_no_overflow(largest_possible * self.num_points, torch.finfo(points.dtype).max)
+        self._is_direct = points.dtype == torch.float64
+        self._rounding_shift = self._shift_for(largest_possible)
+        self._points = points if self._is_direct else _append_norms(points.double() - origin)
         self._candidates = self._points if candidates is None else self._points[candidates]
-        self.m, self.symmetric = len(self._candidates), candidates is None
-        self._scratch = torch.empty(0, dtype=torch.float64, device=x.device)
+        self._is_symmetric = candidates is None
+        self.num_candidates = len(self._candidates)
+        self._buffer = torch.empty(0, dtype=torch.float64, device=points.device)
 
-    def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """From those points to all candidates ``(rows, m)``, overwritten by the next call."""
+    def _shift_for(self, largest_possible: float) -> float:
+        """Return the number that rounds a distance to the grid by being added and subtracted."""
+        if largest_possible == 0:
+            return 0.0
+        # The errors of a matrix product must vanish in the grid, for ties to stay ties: so its spacing has a minimum.
+        least_cells = 4 if self._is_direct else 2**13
+        _, exponent = math.frexp(largest_possible * max(self.num_points, least_cells))
+        return 1.5 * math.ldexp(1.0, exponent - 1)
+
+    def chunks(self) -> Iterator[slice]:
+        """Return slices of the points, small enough for their distances to be computed at a time."""
+        length = max(1, self.plan.chunk_size // self.num_candidates)
+        return (slice(start, min(start + length, self.num_points)) for start in range(0, self.num_points, length))
+
+    def between(self, rows: slice | Tensor) -> Tensor:
+        """Return the distances from some points to all candidates, ``(rows, m)``; the next call overwrites them."""
         return self.from_squares(self.squares(rows))
 
-    def to(self, candidate: Tensor) -> Tensor:
-        """From all points to one candidate, ``(n,)``."""
-        return self.from_squares(self._product(self._candidates[candidate.view(1)], self._points)).view(-1).clone()
+    def to_candidate(self, candidate: Tensor) -> Tensor:
+        """Return the distances from all points to one candidate, ``(n,)``."""
+        squares = self._squares_between(self._candidates[candidate.view(1)], self._points)
+        return self.from_squares(squares).view(-1).clone()
 
-    def squares(self, rows: slice | Tensor, start: int = 0) -> Tensor:
-        """Squared distances to the candidates from ``start`` on, neither rounded to the grid nor cut off at 0."""
-        return self._product(self._points[rows], self._candidates[start:])
-
-    def _product(self, points: Tensor, others: Tensor) -> Tensor:
-        if self._direct:
-            return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").square_()
-        size = len(points) * len(others)
-        if self._scratch.numel() < size:
-            self._scratch = self._scratch.new_empty(size)
-        return torch.mm(_opposite(points), others.T, out=self._scratch[:size].view(len(points), len(others)))
+    def squares(self, rows: slice | Tensor, first_candidate: int = 0) -> Tensor:
+        """Return the squared distances to the candidates from the first one on; they may be slightly negative."""
+        return self._squares_between(self._points[rows], self._candidates[first_candidate:])
 
     def from_squares(self, squares: Tensor) -> Tensor:
-        """Distances on the grid, in place."""
-        return squares.clamp_(min=0).sqrt_().add_(self._shift).sub_(self._shift)
+        """Return the distances on the grid, computed in place."""
+        return squares.clamp_(min=0).sqrt_().add_(self._rounding_shift).sub_(self._rounding_shift)
 
-    def blocks(self) -> Iterator[slice]:
-        """Rows that are to be computed together."""
-        size = max(1, self.block // self.m)
-        return (slice(start, min(start + size, self.n)) for start in range(0, self.n, size))
+    def totals(self) -> tuple[Tensor, float]:
+        """Return each candidate's sum of distances to all points, ``(m,)``, and the largest distance.
+
+        Raises:
+            ValueError: distances overflow.
+        """
+        totals = torch.zeros(self.num_candidates, dtype=torch.float64, device=self.device)
+        largest = []
+        for rows in self.chunks():
+            if self._is_symmetric:  # a pair of points is computed once, in the chunk of the earlier point
+                distances = self.from_squares(self.squares(rows, rows.start))
+                totals[rows] += distances.sum(1)
+                totals[rows.stop :] += distances[:, len(distances) :].sum(0)
+            else:
+                distances = self.between(rows)
+                totals += distances.sum(0)
+            largest.append(distances.amax())
+        largest_distance = float(torch.stack(largest).amax())
+        check_no_overflow(largest_distance)
+        return totals, largest_distance
+
+    def _squares_between(self, points: Tensor, others: Tensor) -> Tensor:
+        if self._is_direct:
+            return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").square_()
+        size = len(points) * len(others)
+        if self._buffer.numel() < size:
+            self._buffer = self._buffer.new_empty(size)
+        out = self._buffer[:size].view(len(points), len(others))
+        return torch.mm(_swap_norms(points), others.T, out=out)
 
 
-def _augmented(centered: Tensor) -> Tensor:
-    """``(n, d + 2)``: the product of one of these rows with the :func:`_opposite` of another is their squared distance.
+def _append_norms(centered: Tensor) -> Tensor:
+    """Return rows ``(a, |a|^2, 1)``, whose product with a row of :func:`_swap_norms` is a squared distance.
 
-    Half of the product's error is taken off each norm, so that what the error alone made positive becomes 0.
+    Half of the product's error is subtracted from each norm, so that a square that is all error becomes negative.
     """
     norms = centered.square().sum(1, keepdim=True)
     error = 4 * math.sqrt(centered.shape[1]) * torch.finfo(torch.float64).eps * norms.amax()
     return torch.cat([centered, norms - error / 2, torch.ones_like(norms)], 1)
 
 
-def _opposite(rows: Tensor) -> Tensor:
+def _swap_norms(rows: Tensor) -> Tensor:
+    """Return rows ``(-2 b, 1, |b|^2)`` for rows ``(b, |b|^2, 1)``."""
     return torch.cat([-2 * rows[:, :-2], rows[:, -1:], rows[:, -2:-1]], 1)
+
+
+def distances_to(points: Tensor, target: Tensor) -> Tensor:
+    """Return the distance of each point to its target, ``(n,)`` float64.
+
+    Args:
+        points: ``(n, d)``.
+        target: one point ``(d,)`` for all, or ``(n,)`` int64, for each point the index of another one.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset.distances import distances_to
+        >>> points = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+        >>> distances_to(points, torch.tensor([1, 1]))
+        tensor([5., 0.], dtype=torch.float64)
+    """
+    length = max(1, _CPU_CHUNK_SIZE // max(1, points.shape[1]))
+    chunks = []
+    for start in range(0, len(points), length):
+        rows = slice(start, start + length)
+        others = target if target.is_floating_point() else points[target[rows]]
+        chunks.append(torch.linalg.vector_norm(points[rows] - others, dim=1, dtype=torch.float64))
+    return torch.cat(chunks)
+
+
+def largest_distance(points: Tensor) -> float:
+    """Return the largest distance between any two points.
+
+    A pair that is farther apart than some known pair has a member far from the middle, by the triangle inequality, so
+    few points need to be compared.
+
+    Args:
+        points: ``(n, d)``.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset.distances import largest_distance
+        >>> largest_distance(torch.tensor([[0.0], [3.0], [7.0]]))
+        7.0
+    """
+    middle = points.double().mean(0).to(points.dtype)
+    radius = distances_to(points, middle)
+    outermost = points[radius.argmax()]
+    at_least = distances_to(points, outermost).amax()
+    is_far = radius >= (at_least - radius.amax()) * (1 - 1e-5)  # both members of the farthest pair, up to rounding
+    return Distances(points[is_far]).totals()[1]
+
+
+def check_no_overflow(distance: float, limit: float = sys.float_info.max) -> None:
+    """Check that a distance is finite, or at most some other limit.
+
+    Args:
+        distance: a distance, or a bound for distances.
+        limit: the largest number that is allowed.
+
+    Raises:
+        ValueError: distances overflow.
+    """
+    if not distance <= limit:
+        raise ValueError("distances between features overflow; scale features down, or pass float64")

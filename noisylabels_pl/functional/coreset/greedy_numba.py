@@ -1,7 +1,24 @@
-"""Distance sums and greedy facility location on the CPU, compiled by numba.
+"""Facility location and centrality on the CPU, compiled by numba.
 
-Points are ordered so that neighbors in the order are close, in blocks of 64. One pass over all pairs gives the sums
-and the least distance from each point to each block; by that bound every step leaves most blocks out.
+**Blocks of 64.** The points are ordered so that neighbors in the order are near each other, and cut into blocks of 64.
+The processor computes the distances from one point to a block in a few instructions.
+
+**One pass over all pairs** gives each point's sum of distances, from which the first gains of greedy follow, and the
+least distance from each point to each block. These bounds let later steps skip most blocks without any distance:
+
+1. Let ``near(j)`` be the distance of point ``j`` to its nearest pick. A pick can be nearer to some point of a block
+   only if its least distance to the block is smaller than the largest ``near(j)`` in the block.
+2. A pick lowers ``near(j)`` from ``old`` to ``new``. The gain of a candidate at distance ``d`` from ``j`` contains
+   ``max(0, near(j) - d)``. This part changes by ``clamp(d, new, old) - old``, which is 0 unless ``d < old``. So gains
+   change only in blocks whose least distance to ``j`` is below ``old``.
+3. Each step picks the largest gain of all. Only blocks with a changed gain look for their largest gain again.
+
+So gains are kept exactly, and never computed anew. The nearest distance of a point falls about ``log k`` times, so the
+work is at most ``O(n^2 log k)`` distances instead of ``O(n^2 k)``. Ties in facility location go to the point that is
+first in the order of the blocks.
+
+**The one global that functional sets.** When numba's threads start, they change the number of threads that torch uses,
+and with it how torch's sums round. So both public functions restore torch's number of threads when they return.
 """
 
 from __future__ import annotations
@@ -11,7 +28,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -20,193 +37,310 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noisylabels_pl.functional.coreset.greedy_torch import check_largest
+from noisylabels_pl.functional.coreset.distances import check_no_overflow
+from noisylabels_pl.functional.coreset.medoids import Medoids
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
-LANES = 64  # points of a block; a multiple of what a processor computes at once
-_one_at_a_time = Lock()  # not every threading layer lets several threads start parallel kernels
-_FAST = {"nnan", "nsz", "contract"}  # not "reassoc", which would change sums with the machine
+BLOCK_SIZE = 64  # points; a multiple of the numbers that a processor computes at once
+_one_parallel_kernel_at_a_time = Lock()  # not every threading layer lets several threads start parallel kernels
+_FAST_MATH = {"nnan", "nsz", "contract"}  # not "reassoc", with which sums would depend on the machine
+
+
+class _Blocks(NamedTuple):
+    """Points in blocks, and the results of the one pass over all pairs; all but ``order`` are by the order of blocks.
+
+    Attributes:
+        order: ``(n,)`` the index of each point before it was ordered.
+        points: ``(n / 64, d, 64)``, rounded up; the last block is filled with copies of its last point.
+        totals: ``(n,)`` float64, each point's sum of distances.
+        least: ``(n, n / 64)``, the least distance from each point to each block.
+        largest_distance: the largest distance of all.
+    """
+
+    order: Array
+    points: Array
+    totals: Array
+    least: Array
+    largest_distance: float
 
 
 @contextmanager
-def _torch_threads() -> Iterator[None]:
-    """As many threads as torch has, whose own number stays.
-
-    When numba's threads start, they set OpenMP's number for torch too, and with it how torch's sums round.
-    """
-    threads, most = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(threads, most))
+def _keep_number_of_threads() -> Iterator[None]:
+    """Let numba use as many threads as torch, and set the numbers of both back afterwards."""
+    torch_threads = torch.get_num_threads()
+    numba_threads = numba.get_num_threads()
+    available = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(torch_threads, available))
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        numba.set_num_threads(numba_threads)
+        torch.set_num_threads(torch_threads)
 
 
-@_torch_threads()
-def greedy(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """``k`` picks, each point's nearest pick by its step, the distance to it, and the largest distance."""
-    order, blocks, totals, d0, least = _prepare(x)
-    picks, assignment, nearest = _greedy(blocks, len(x), k, totals, least, blocks.dtype.type(d0))
-    return (*_in_given_order(order, order[picks], assignment, nearest), d0)
+@_keep_number_of_threads()
+def greedy(points: Tensor, k: int) -> Medoids:
+    """Return ``k`` medoids by greedy facility location.
+
+    Args:
+        points: ``(n, d)`` float32 or float64, finite, on the CPU.
+        k: number of medoids.
+
+    Returns:
+        The medoids; distances have the type of the points.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset import greedy_numba
+        >>> greedy_numba.greedy(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), k=2).indices
+        tensor([1, 3])
+    """
+    blocks = _prepare(points)
+    largest_distance = blocks.points.dtype.type(blocks.largest_distance)
+    picks, assignment, nearest = _greedy(blocks.points, len(points), k, blocks.totals, blocks.least, largest_distance)
+    return _medoids(blocks, picks, assignment, nearest)
 
 
-@_torch_threads()
-def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """The ``k`` points of least total distance, each point's nearest of them, its distance, the largest distance."""
-    order, blocks, totals, d0, least = _prepare(x)
-    ranks = np.lexsort((order, totals))[:k]
-    steps = np.full(len(x), -1)
-    steps[ranks] = np.arange(k)
-    with _one_at_a_time:
-        assignment, nearest = _nearest_of(blocks, len(x), steps, least)
-    return (*_in_given_order(order, order[ranks], assignment, nearest), d0)
+@_keep_number_of_threads()
+def central(points: Tensor, k: int) -> Medoids:
+    """Return the ``k`` points with the smallest sums of distances to all points; ties go to the lower index.
+
+    Args:
+        points: ``(n, d)`` float32 or float64, finite, on the CPU.
+        k: number of medoids.
+
+    Returns:
+        The medoids; distances have the type of the points.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset import greedy_numba
+        >>> greedy_numba.central(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), k=2).indices
+        tensor([1, 2])
+    """
+    blocks = _prepare(points)
+    picks = np.lexsort((blocks.order, blocks.totals))[:k]
+    positions = np.full(len(points), -1)
+    positions[picks] = np.arange(k)
+    with _one_parallel_kernel_at_a_time:
+        assignment, nearest = _nearest_medoids(blocks.points, len(points), positions, blocks.least)
+    return _medoids(blocks, picks, assignment, nearest)
 
 
-def _prepare(x: Tensor) -> tuple[Array, Array, Array, float, Array]:
-    if not _distance_pass.signatures:
+def _prepare(points: Tensor) -> _Blocks:
+    """Order the points, cut them into blocks, and compute all distances once."""
+    if not _all_distances.signatures:
         _log.info("numba: compiling or loading the kernels of coresets; compiling takes some seconds, once")
-    order, blocks = _in_blocks(x.numpy())
-    with _one_at_a_time:
-        totals, largest, least = _distance_pass(blocks, len(x))
-    d0 = float(largest.max())
-    check_largest(d0)
-    return order, blocks, totals, d0, least
+    features = points.numpy()
+    order = _order_by_nearness(features)
+    block_points = _cut_into_blocks(features, order)
+    with _one_parallel_kernel_at_a_time:
+        totals, largest, least = _all_distances(block_points, len(features))
+    largest_distance = float(largest.max())
+    check_no_overflow(largest_distance)
+    return _Blocks(order, block_points, totals, least, largest_distance)
 
 
-def _in_given_order(order: Array, indices: Array, assignment: Array, nearest: Array) -> tuple[Tensor, Tensor, Tensor]:
-    """Of arrays by the order of blocks those by the order of the points."""
-    for values in (assignment, nearest):
-        values[order] = values.copy()
-    return torch.from_numpy(indices), torch.from_numpy(assignment), torch.from_numpy(nearest)
+def _medoids(blocks: _Blocks, picks: Array, assignment: Array, nearest: Array) -> Medoids:
+    """Return results that are by the order of blocks by the order of the points."""
+    original_assignment = np.empty_like(assignment)
+    original_assignment[blocks.order] = assignment
+    original_nearest = np.empty_like(nearest)
+    original_nearest[blocks.order] = nearest
+    return Medoids(
+        indices=torch.from_numpy(blocks.order[picks]),
+        assignment=torch.from_numpy(original_assignment),
+        distances=torch.from_numpy(original_nearest),
+        largest_distance=blocks.largest_distance,
+    )
 
 
-def _in_blocks(x: Array) -> tuple[Array, Array]:
-    """The order of the points, ``(n,)``, and their blocks ``(n / 64, d, 64)``, the last one filled up with its last."""
-    order = np.arange(len(x))
-    parts = [(0, len(x))]
-    while parts:
-        start, end = parts.pop()
-        if end - start <= LANES:
+def _order_by_nearness(features: Array) -> Array:
+    """Return an order of the points ``(n,)`` in which neighbors are near each other.
+
+    Halves the points along their widest feature, then each half, until the parts have at most 64 points.
+    """
+    order = np.arange(len(features))
+    ranges = [(0, len(features))]
+    while ranges:
+        start, end = ranges.pop()
+        if end - start <= BLOCK_SIZE:
             continue
-        part = x[order[start:end]]
+        part = features[order[start:end]]
         widest = np.argmax(part.max(0) - part.min(0))
-        half = max(1, (end - start) // 2 // LANES) * LANES
+        half = max(1, (end - start) // 2 // BLOCK_SIZE) * BLOCK_SIZE  # whole blocks
         order[start:end] = order[start:end][np.argpartition(part[:, widest], half)]
-        parts += [(start, start + half), (start + half, end)]
-    count = math.ceil(len(x) / LANES)
-    filled = x[np.append(order, np.full(count * LANES - len(x), order[-1]))]
-    return order, np.ascontiguousarray(filled.reshape(count, LANES, -1).transpose(0, 2, 1))
+        ranges.append((start, start + half))
+        ranges.append((start + half, end))
+    return order
+
+
+def _cut_into_blocks(features: Array, order: Array) -> Array:
+    """Return the ordered points as blocks ``(n / 64, d, 64)``; the last one is filled with copies of its last point."""
+    num_blocks = math.ceil(len(features) / BLOCK_SIZE)
+    filling = np.full(num_blocks * BLOCK_SIZE - len(features), order[-1])
+    filled = features[np.append(order, filling)]
+    return np.ascontiguousarray(filled.reshape(num_blocks, BLOCK_SIZE, -1).transpose(0, 2, 1))
+
+
+@njit(inline="always", cache=True)
+def _copy_point(block: Array, lane: int, out: Array) -> None:
+    """Write a point of a block ``(d, 64)`` to ``out`` ``(d,)``."""
+    for feature in range(len(out)):
+        out[feature] = block[feature, lane]
 
 
 @njit(inline="always", cache=True)
 def _distances(block: Array, point: Array, out: Array) -> None:
-    for lane in range(LANES):
+    """Write the distances from a point ``(d,)`` to a block ``(d, 64)`` to ``out`` ``(64,)``."""
+    for lane in range(BLOCK_SIZE):
         out[lane] = 0
-    for c in range(len(point)):
-        value = point[c]
-        for lane in range(LANES):
-            difference = block[c, lane] - value
+    for feature in range(len(point)):
+        value = point[feature]
+        for lane in range(BLOCK_SIZE):
+            difference = block[feature, lane] - value
             out[lane] += difference * difference
-    for lane in range(LANES):
+    for lane in range(BLOCK_SIZE):
         out[lane] = np.sqrt(out[lane])
 
 
-@njit(parallel=True, fastmath=_FAST, cache=True)
-def _distance_pass(blocks: Array, n: int) -> tuple[Array, Array, Array]:
-    """Sums ``(n,)`` float64 and maxima ``(n,)`` of each point's distances, the least to each block ``(n, n / 64)``."""
-    count, d, _ = blocks.shape
-    totals, largest = np.zeros(n), np.zeros(n, blocks.dtype)
-    least = np.empty((n, count), blocks.dtype)
-    for own in prange(count):
-        out, point = np.empty(LANES, blocks.dtype), np.empty(d, blocks.dtype)
-        for i in range(own * LANES, min(n, (own + 1) * LANES)):
-            for c in range(d):
-                point[c] = blocks[own, c, i - own * LANES]
-            for b in range(count):
-                _distances(blocks[b], point, out)
-                total, low, high = 0.0, out[0], out[0]
-                for lane in range(min(LANES, n - b * LANES)):
-                    total += out[lane]
-                    low, high = min(low, out[lane]), max(high, out[lane])
+@njit(parallel=True, fastmath=_FAST_MATH, cache=True)
+def _all_distances(blocks: Array, n: int) -> tuple[Array, Array, Array]:
+    """Return each point's sum ``(n,)``, maximum ``(n,)``, and least in each block ``(n, n / 64)`` of its distances."""
+    num_blocks, d, _ = blocks.shape
+    totals = np.zeros(n)
+    largest = np.zeros(n, blocks.dtype)
+    least = np.empty((n, num_blocks), blocks.dtype)
+    for own_block in prange(num_blocks):
+        point = np.empty(d, blocks.dtype)
+        distances = np.empty(BLOCK_SIZE, blocks.dtype)
+        for i in range(own_block * BLOCK_SIZE, min(n, (own_block + 1) * BLOCK_SIZE)):
+            _copy_point(blocks[own_block], i - own_block * BLOCK_SIZE, point)
+            for block in range(num_blocks):
+                _distances(blocks[block], point, distances)
+                total = 0.0
+                low = distances[0]
+                high = distances[0]
+                for lane in range(min(BLOCK_SIZE, n - block * BLOCK_SIZE)):
+                    total += distances[lane]
+                    low = min(low, distances[lane])
+                    high = max(high, distances[lane])
                 totals[i] += total
-                least[i, b] = low
+                least[i, block] = low
                 largest[i] = max(largest[i], high)
     return totals, largest, least
 
 
-@njit(fastmath=_FAST, cache=True, nogil=True)
-def _greedy(blocks: Array, n: int, k: int, totals: Array, least: Array, d0: float) -> tuple[Array, Array, Array]:
-    """The picks ``(k,)``, each point's nearest pick by its step ``(n,)``, and the distance to it ``(n,)``."""
-    count, d, _ = blocks.shape
-    gains = np.full(count * LANES, -np.inf)
-    gains[:n] = n * d0 - totals
-    best = np.empty(count)
-    for b in range(count):
-        best[b] = gains[b * LANES : (b + 1) * LANES].max()
-    nearest = np.zeros(count * LANES, blocks.dtype)
-    nearest[:n] = d0
-    farthest = np.full(count, d0, blocks.dtype)  # of the nearest, in each block
-    picks, assignment = np.empty(k, np.int64), np.zeros(count * LANES, np.int64)
-    changed = np.zeros(count, np.bool_)
-    point, other = np.empty(d, blocks.dtype), np.empty(d, blocks.dtype)
-    distances, around = np.empty(LANES, blocks.dtype), np.empty(LANES, blocks.dtype)
+@njit(inline="always", cache=True)
+def _lower_gains(
+    blocks: Array, point: Array, least: Array, old: Any, new: Any, gains: Array, is_stale: Array, distances: Array
+) -> None:
+    """Change the gains of all candidates where the nearest distance of a point ``(d,)`` falls from old to new.
+
+    Args:
+        blocks: ``(n / 64, d, 64)`` the candidates.
+        point: ``(d,)``.
+        least: ``(n / 64,)``, the least distance from the point to each block.
+        old: the nearest distance before.
+        new: the nearest distance now.
+        gains: ``(n,)``, changed in place.
+        is_stale: ``(n / 64,)``, set to true where gains of a block change.
+        distances: ``(64,)``, overwritten.
+    """
+    for block in range(len(blocks)):
+        if least[block] >= old:
+            continue  # no candidate of the block covers the point
+        is_stale[block] = True
+        _distances(blocks[block], point, distances)
+        for lane in range(BLOCK_SIZE):
+            # In float64, because the distances to the first picks can be much smaller than the largest one.
+            change = np.float64(min(max(distances[lane], new), old)) - np.float64(old)
+            gains[block * BLOCK_SIZE + lane] += change
+
+
+@njit(fastmath=_FAST_MATH, cache=True, nogil=True)
+def _greedy(
+    blocks: Array, n: int, k: int, totals: Array, least: Array, largest_distance: float
+) -> tuple[Array, Array, Array]:
+    """Return the picks ``(k,)``, each point's nearest pick by its step ``(n,)``, and the distance to it ``(n,)``."""
+    num_blocks, d, _ = blocks.shape
+    gains = np.full(num_blocks * BLOCK_SIZE, -np.inf)
+    gains[:n] = n * largest_distance - totals
+    largest_gain = np.empty(num_blocks)  # of each block
+    is_stale = np.ones(num_blocks, np.bool_)  # whether a block's largest gain must be looked for again
+    nearest = np.zeros(num_blocks * BLOCK_SIZE, blocks.dtype)
+    nearest[:n] = largest_distance
+    largest_nearest = np.full(num_blocks, largest_distance, blocks.dtype)  # of each block
+    picks = np.empty(k, np.int64)
+    assignment = np.zeros(num_blocks * BLOCK_SIZE, np.int64)
+    pick_point = np.empty(d, blocks.dtype)
+    pick_distances = np.empty(BLOCK_SIZE, blocks.dtype)
+    point = np.empty(d, blocks.dtype)
+    distances = np.empty(BLOCK_SIZE, blocks.dtype)
     for step in range(k):
-        b = int(np.argmax(best))
-        pick = b * LANES + np.argmax(gains[b * LANES : (b + 1) * LANES])
+        for block in range(num_blocks):
+            if is_stale[block]:
+                largest_gain[block] = gains[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE].max()
+                is_stale[block] = False
+        pick_block = int(np.argmax(largest_gain))
+        pick = pick_block * BLOCK_SIZE + np.argmax(gains[pick_block * BLOCK_SIZE : (pick_block + 1) * BLOCK_SIZE])
         picks[step] = pick
         gains[pick] = -np.inf
-        changed[b] = True
-        for c in range(d):
-            point[c] = blocks[b, c, pick - b * LANES]
-        for near in range(count):
-            if least[pick, near] >= farthest[near]:
-                continue
-            _distances(blocks[near], point, distances)
-            for lane in range(LANES):
-                j = near * LANES + lane
-                old, new = nearest[j], distances[lane]
+        is_stale[pick_block] = True
+        _copy_point(blocks[pick_block], pick - pick_block * BLOCK_SIZE, pick_point)
+        for block in range(num_blocks):
+            if least[pick, block] >= largest_nearest[block]:
+                continue  # the pick covers no point of the block
+            _distances(blocks[block], pick_point, pick_distances)
+            for lane in range(BLOCK_SIZE):
+                j = block * BLOCK_SIZE + lane
+                old = nearest[j]
+                new = pick_distances[lane]
                 if new >= old:
                     continue
                 nearest[j] = new
                 assignment[j] = step
-                for c in range(d):
-                    other[c] = blocks[near, c, lane]
-                for affected in range(count):
-                    if least[j, affected] >= old:  # no gain there counts on this point
-                        continue
-                    changed[affected] = True
-                    _distances(blocks[affected], other, around)
-                    for i in range(LANES):  # in float64: a first pick's distances are much smaller than d0
-                        gains[affected * LANES + i] += np.float64(min(max(around[i], new), old)) - np.float64(old)
-            farthest[near] = nearest[near * LANES : (near + 1) * LANES].max()
-        for b in range(count):
-            if changed[b]:
-                best[b] = gains[b * LANES : (b + 1) * LANES].max()
-                changed[b] = False
+                _copy_point(blocks[block], lane, point)
+                _lower_gains(blocks, point, least[j], old, new, gains, is_stale, distances)
+            largest_nearest[block] = nearest[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE].max()
     return picks, assignment[:n], nearest[:n]
 
 
-@njit(parallel=True, fastmath=_FAST, cache=True)
-def _nearest_of(blocks: Array, n: int, steps: Array, least: Array) -> tuple[Array, Array]:
-    """Each point's nearest among the points whose ``steps`` ``(n,)`` are not negative: its step, and the distance."""
-    count, d, _ = blocks.shape
-    assignment, nearest = np.zeros(n, np.int64), np.full(n, np.inf, blocks.dtype)
-    chosen = np.zeros(count, np.bool_)
+@njit(parallel=True, fastmath=_FAST_MATH, cache=True)
+def _nearest_medoids(blocks: Array, n: int, positions: Array, least: Array) -> tuple[Array, Array]:
+    """Return the position of each point's nearest medoid ``(n,)`` and the distance to it ``(n,)``.
+
+    ``positions`` ``(n,)`` are those of the medoids, and -1 for the other points; ties go to the lower position.
+    """
+    num_blocks, d, _ = blocks.shape
+    assignment = np.zeros(n, np.int64)
+    nearest = np.full(n, np.inf, blocks.dtype)
+    has_medoid = np.zeros(num_blocks, np.bool_)
     for i in range(n):
-        chosen[i // LANES] |= steps[i] >= 0
-    for own in prange(count):
-        out, point = np.empty(LANES, blocks.dtype), np.empty(d, blocks.dtype)
-        for i in range(own * LANES, min(n, (own + 1) * LANES)):
-            for c in range(d):
-                point[c] = blocks[own, c, i - own * LANES]
-            for shift in range(count):  # its own block first, which gives the best bound
-                b = (own + shift) % count
-                if not chosen[b] or least[i, b] > nearest[i]:
+        has_medoid[i // BLOCK_SIZE] |= positions[i] >= 0
+    for own_block in prange(num_blocks):
+        point = np.empty(d, blocks.dtype)
+        distances = np.empty(BLOCK_SIZE, blocks.dtype)
+        for i in range(own_block * BLOCK_SIZE, min(n, (own_block + 1) * BLOCK_SIZE)):
+            _copy_point(blocks[own_block], i - own_block * BLOCK_SIZE, point)
+            for shift in range(num_blocks):
+                block = (own_block + shift) % num_blocks  # the point's own block first, which gives the best bound
+                if not has_medoid[block] or least[i, block] > nearest[i]:
                     continue
-                _distances(blocks[b], point, out)
-                for lane in range(min(LANES, n - b * LANES)):
-                    step = steps[b * LANES + lane]
-                    if step >= 0 and (out[lane] < nearest[i] or (out[lane] == nearest[i] and step < assignment[i])):
-                        nearest[i], assignment[i] = out[lane], step
+                _distances(blocks[block], point, distances)
+                for lane in range(min(BLOCK_SIZE, n - block * BLOCK_SIZE)):
+                    position = positions[block * BLOCK_SIZE + lane]
+                    if position < 0:
+                        continue
+                    distance = distances[lane]
+                    if distance < nearest[i] or (distance == nearest[i] and position < assignment[i]):
+                        nearest[i] = distance
+                        assignment[i] = position
     return assignment, nearest

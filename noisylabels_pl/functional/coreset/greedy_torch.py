@@ -1,9 +1,26 @@
-"""Distance sums and greedy facility location in torch, on any device.
+"""Facility location and centrality in torch, on any device.
 
-What a pick changes is local: candidates compete only where they are nearer to the same point than what is chosen yet.
-So greedy runs in rounds, each of which picks every candidate whose gain exceeds those of all that it competes with.
-Gains only fall, so greedy would pick each of them too, at the very same gain; by these gains the picks of all rounds
-are put in order. There are far fewer rounds than picks.
+**Greedy in rounds.** Let ``near(i)`` be the distance of point ``i`` to its nearest pick. A candidate ``e`` *covers* the
+point ``i`` if it is nearer: ``d(i, e) < near(i)``. Its gain is the sum of ``near(i) - d(i, e)`` over the points that it
+covers. Greedy picks the candidate with the largest gain, again and again.
+
+1. A pick changes ``near(i)`` only at the points that it covers. So it changes the gain of another candidate only if
+   both cover a common point. Two such candidates are rivals.
+2. Gains never increase. So a candidate that gains more than each of its rivals will be picked before all of them, at
+   the gain that it has now, whatever is picked elsewhere.
+3. All such candidates are picked at once; that is a round. A candidate is one of them if, at every point that it
+   covers, its gain is the largest among the candidates that cover the point.
+4. Greedy's gains fall from pick to pick. So the picks of all rounds, sorted by their gains, are greedy's picks in
+   greedy's order.
+
+There are far fewer rounds than picks. Ties go to the lower index, in the rounds and in the sorting.
+
+**Too many pairs.** A round needs all pairs of a point and a candidate that covers it. There are up to ``n^2`` at first,
+and fewer after each pick. If they do not fit into the memory that is planned for them, greedy picks one by one until
+they do. Each of these steps computes distances only from the points that the pick covers.
+
+Sums of distances are exact in any order (``distances.py``), so ties are found as ties. The picks do not depend on the
+number of threads, and on the free memory only in near ties.
 """
 
 from __future__ import annotations
@@ -13,181 +30,234 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from noisylabels_pl.functional.coreset.distances import CACHED, Distances, planned
+from noisylabels_pl.functional.coreset.distances import Distances, distances_to
+from noisylabels_pl.functional.coreset.medoids import Medoids
+
+# In place of the gain at which a candidate was picked; they sort behind all gains.
+_NOT_PICKED = -1.0
+_PICKED_BEFORE_THE_ROUNDS = -2.0
 
 
-class _Pairs(NamedTuple):
-    """Pairs that count: the candidate is nearer to the point than what is chosen yet. Three of ``(pairs,)``."""
+class _CoveringPairs(NamedTuple):
+    """All pairs of a point and a candidate that covers it.
 
-    point: Tensor
-    candidate: Tensor
-    distance: Tensor
-
-    def at(self, where: Tensor) -> _Pairs:
-        return _Pairs(*(values.index_select(0, where) for values in self))
-
-
-def greedy(x: Tensor, k: int, candidates: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, float]:
-    """``k`` picks, each point's nearest pick by its step, the distance to it, and the largest distance.
-
-    Picks are made among ``candidates`` ``(m,)`` for all points, and the distance is the largest to one of them.
+    Attributes:
+        points: ``(p,)`` int32.
+        candidates: ``(p,)`` int32.
+        distances: ``(p,)`` float64, from the point to the candidate.
     """
-    space, most = distances_between(x, candidates), planned(len(x), x.shape[1], x.device).pairs
-    totals, d0 = _distance_totals(space)
-    picks, assignment = totals.argmin().unsqueeze(0), torch.zeros(space.n, dtype=torch.int64, device=x.device)
-    nearest = space.to(picks)
-    pairs = _pairs(space, nearest, most)
+
+    points: Tensor
+    candidates: Tensor
+    distances: Tensor
+
+    def where(self, mask: Tensor) -> _CoveringPairs:
+        """Return the pairs at which the mask ``(p,)`` is true."""
+        kept = mask.nonzero().squeeze(1)
+        return _CoveringPairs(*(values.index_select(0, kept) for values in self))
+
+
+class _Picks(NamedTuple):
+    """The state of greedy after ``s`` picks.
+
+    Attributes:
+        candidates: ``(s,)`` int64, the picks in order.
+        assignment: ``(n,)`` int64, for each point the position of its nearest pick in ``candidates``.
+        nearest: ``(n,)`` float64, the distance of each point to that pick.
+    """
+
+    candidates: Tensor
+    assignment: Tensor
+    nearest: Tensor
+
+
+def greedy(points: Tensor, k: int, candidates: Tensor | None = None) -> Medoids:
+    """Return ``k`` medoids by greedy facility location.
+
+    Args:
+        points: ``(n, d)`` float32 or float64, finite.
+        k: number of medoids.
+        candidates: ``(m,)`` int64, ascending; medoids are selected among these points only, for all points. All points
+            if not given.
+
+    Returns:
+        The medoids. ``largest_distance`` is the largest one between a point and a candidate.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset import greedy_torch
+        >>> greedy_torch.greedy(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), k=2).indices
+        tensor([1, 3])
+    """
+    distances = Distances(points, candidates)
+    totals, largest_distance = distances.totals()
+    picks = _pick_first(distances, totals)
+    pairs = _covering_pairs(distances, picks.nearest)
     if pairs is None:
-        picks, assignment, nearest, pairs = _in_steps(space, space.n * d0 - totals, d0, k, most)
+        picks, pairs = _pick_one_by_one(distances, totals, largest_distance, k)
     if pairs is not None:
-        picks, assignment = _in_rounds(pairs, space.m, picks, assignment, nearest, k)
-    indices = picks if candidates is None else candidates[picks]
-    return indices, assignment, distances_to(x, indices[assignment]), d0
+        picks = _pick_in_rounds(picks, pairs, distances.num_candidates, k)
+    indices = picks.candidates if candidates is None else candidates[picks.candidates]
+    nearest = distances_to(points, indices[picks.assignment])
+    return Medoids(indices, picks.assignment, nearest, largest_distance)
 
 
-def central(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """The ``k`` points of least total distance, each point's nearest of them, its distance, the largest distance."""
-    space = distances_between(x)
-    totals, d0 = _distance_totals(space)
-    indices = totals.sort(stable=True).indices[:k]
-    assignment = torch.cat([space[rows][:, indices].argmin(1) for rows in space.blocks()])
-    return indices, assignment, distances_to(x, indices[assignment]), d0
+def central(points: Tensor, k: int) -> Medoids:
+    """Return the ``k`` points with the smallest sums of distances to all points; ties go to the lower index.
 
+    Args:
+        points: ``(n, d)`` float32 or float64, finite.
+        k: number of medoids.
 
-def check_largest(distance: float) -> None:
-    """Raises ``ValueError`` if distances overflowed."""
-    if not distance < float("inf"):
-        raise ValueError("distances between features overflow; scale features down, or pass float64")
+    Raises:
+        ValueError: distances overflow.
 
-
-def distances_between(x: Tensor, candidates: Tensor | None = None) -> Distances:
-    """In blocks that suit the device and its free memory."""
-    return Distances(x, planned(len(x), x.shape[1], x.device).block, candidates)
-
-
-def largest_distance(x: Tensor) -> float:
-    """Between any two points: two that are so far apart lie far from the middle, where there are fewer."""
-    middle = x.double().mean(0).to(x.dtype)
-    radius = distances_to(x, middle)
-    end = x[radius.argmax()]
-    least = distances_to(x, end).amax()
-    far = radius >= (least - radius.amax()) * (1 - 1e-5)  # the triangle inequality, up to rounding
-    return _distance_totals(distances_between(x[far]))[1]
-
-
-def _distance_totals(space: Distances) -> tuple[Tensor, float]:
-    """Each candidate's summed distance to all points ``(m,)``, and the largest distance."""
-    totals, largest = torch.zeros(space.m, dtype=torch.float64, device=space.device), []
-    for rows in space.blocks():
-        start = rows.start if space.symmetric else 0
-        distances = space.from_squares(space.squares(rows, start))
-        if space.symmetric:  # each pair of points in this or a later block is computed once
-            totals[rows] += distances.sum(1)
-            totals[rows.stop :] += distances[:, len(distances) :].sum(0)
-        else:
-            totals += distances.sum(0)
-        largest.append(distances.amax())
-    d0 = float(torch.stack(largest).amax())
-    check_largest(d0)
-    return totals, d0
-
-
-def _pairs(space: Distances, nearest: Tensor, most: int) -> _Pairs | None:
-    """All pairs that count, unless they are too many to hold."""
-    device, limit = space.device, min(most, space.n * space.m)
-    point = torch.empty(limit, dtype=torch.int32, device=device)  # takes memory only where it is written
-    candidate, distance = torch.empty_like(point), torch.empty(limit, dtype=torch.float64, device=device)
-    count = 0
-    for rows in space.blocks():
-        squares, near = space.squares(rows), nearest[rows]
-        found = (squares < (near * (1 + 1e-7)).square_().unsqueeze(1)).view(-1).nonzero().squeeze(1)  # some too many
-        distances = space.from_squares(squares.view(-1).index_select(0, found))
-        row = found.div(space.m, rounding_mode="floor")
-        keep = (distances < near.index_select(0, row)).nonzero().squeeze(1)
-        new = slice(count, count + len(keep))
-        if new.stop > limit:
-            return None
-        point[new] = row.index_select(0, keep) + rows.start
-        candidate[new] = found.sub_(row.mul_(space.m)).index_select(0, keep)
-        distance[new] = distances.index_select(0, keep)
-        count = new.stop
-    return _Pairs(point[:count], candidate[:count], distance[:count])
-
-
-def _in_rounds(
-    pairs: _Pairs, m: int, picks: Tensor, assignment: Tensor, nearest: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
-    """Greedy from those picks on: all ``k``, and each point's nearest of them by its step."""
-    missing = k - len(picks)
-    gained = nearest.new_full((m,), -1)  # what a pick gained, -1 if not picked
-    gained[picks] = -2  # behind all others
-    ranks, covered = torch.arange(m, device=nearest.device), []
-    while True:
-        value = nearest.index_select(0, pairs.point).sub_(pairs.distance)
-        gains = nearest.new_zeros(m).index_add_(0, pairs.candidate, value)
-        gains[picks] = 0
-        order = gains.argsort(descending=True, stable=True)
-        rank = torch.empty_like(order).index_copy_(0, order, ranks)
-        # Of each point the candidate with the largest gain; who is that of all its points has no rival left.
-        first = torch.full_like(assignment, m).scatter_reduce_(
-            0, pairs.point.long(), rank.index_select(0, pairs.candidate), "amin"
-        )
-        leads = first.bincount(minlength=m + 1)[rank] == pairs.candidate.bincount(minlength=m)
-        # Less than the last of enough picks can only be chosen after them.
-        enough = gained.topk(missing).values[-1] if missing else torch.inf
-        won = leads & (gains > 0) & (gains >= enough)
-        if not won.any():
-            break
-        gained = torch.where(won, gains, gained)
-        taken = pairs.at(won.index_select(0, pairs.candidate).nonzero().squeeze(1))
-        nearest[taken.point] = taken.distance
-        covered.append(taken)
-        pairs = pairs.at((pairs.distance < nearest.index_select(0, pairs.point)).nonzero().squeeze(1))
-    rest = gained.sort(descending=True, stable=True).indices[:missing]
-    picks = torch.cat([picks, rest])
-    step = torch.full_like(rank, -1).index_copy_(0, picks, ranks[:k])
-    for taken in covered:
-        assignment[taken.point] = torch.maximum(assignment[taken.point], step[taken.candidate])
-    return picks, assignment
-
-
-def _in_steps(
-    space: Distances, gains: Tensor, d0: float, k: int, most: int
-) -> tuple[Tensor, Tensor, Tensor, _Pairs | None]:
-    """Greedy one by one, until few enough pairs count: picks, nearest of them by step, distances to them, the pairs.
-
-    The pairs are ``None`` if all ``k`` are picked before.
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset import greedy_torch
+        >>> greedy_torch.central(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), k=2).indices
+        tensor([1, 2])
     """
-    nearest = torch.full((space.n,), d0, dtype=gains.dtype, device=space.device)
-    counts, assignment = torch.full_like(nearest, space.m), torch.zeros_like(nearest, dtype=torch.int64)
+    distances = Distances(points)
+    totals, largest_distance = distances.totals()
+    indices = totals.sort(stable=True).indices[:k]
+    assignment = torch.cat([distances.between(rows)[:, indices].argmin(1) for rows in distances.chunks()])
+    nearest = distances_to(points, indices[assignment])
+    return Medoids(indices, assignment, nearest, largest_distance)
+
+
+def _pick_first(distances: Distances, totals: Tensor) -> _Picks:
+    """Pick the candidate with the smallest sum of distances: it has the largest gain, ``n * d0`` minus that sum."""
+    pick = totals.argmin().unsqueeze(0)
+    assignment = torch.zeros(distances.num_points, dtype=torch.int64, device=distances.device)
+    return _Picks(pick, assignment, distances.to_candidate(pick))
+
+
+def _covering_pairs(distances: Distances, nearest: Tensor) -> _CoveringPairs | None:
+    """Return all pairs of a point and a candidate that covers it, or ``None`` if they are too many to hold."""
+    num_candidates = distances.num_candidates
+    capacity = min(distances.plan.max_pairs, distances.num_points * num_candidates)
+    # The system gives these memory only where they are written.
+    points = torch.empty(capacity, dtype=torch.int32, device=distances.device)
+    candidates = torch.empty_like(points)
+    pair_distances = torch.empty(capacity, dtype=torch.float64, device=distances.device)
+    count = 0
+    for rows in distances.chunks():
+        chunk_nearest = nearest[rows]
+        # Squares decide first, with a margin, so that roots are taken of few distances only.
+        squares = distances.squares(rows)
+        limits = (chunk_nearest * (1 + 1e-7)).square_().unsqueeze(1)
+        flat = (squares < limits).view(-1).nonzero().squeeze(1)
+        chunk_distances = distances.from_squares(squares.view(-1).index_select(0, flat))
+        row = flat.div(num_candidates, rounding_mode="floor")
+        column = flat.sub_(row * num_candidates)
+        covers = (chunk_distances < chunk_nearest.index_select(0, row)).nonzero().squeeze(1)
+        new = slice(count, count + len(covers))
+        if new.stop > capacity:
+            return None
+        points[new] = row.index_select(0, covers) + rows.start
+        candidates[new] = column.index_select(0, covers)
+        pair_distances[new] = chunk_distances.index_select(0, covers)
+        count = new.stop
+    return _CoveringPairs(points[:count], candidates[:count], pair_distances[:count])
+
+
+def _pick_in_rounds(picks: _Picks, pairs: _CoveringPairs, num_candidates: int, k: int) -> _Picks:
+    """Continue greedy to ``k`` picks, in rounds."""
+    num_missing = k - len(picks.candidates)
+    nearest = picks.nearest.clone()
+    gain_at_pick = nearest.new_full((num_candidates,), _NOT_PICKED)
+    gain_at_pick[picks.candidates] = _PICKED_BEFORE_THE_ROUNDS
+    rounds: list[_CoveringPairs] = []
+    while True:
+        gains = _gains(pairs, nearest, num_candidates)
+        gains[picks.candidates] = 0  # a distance that is rounded otherwise may let a pick cover a point again
+        # Gains below the k-th largest of those at which candidates were picked cannot be among the first k.
+        threshold = gain_at_pick.topk(num_missing).values[-1] if num_missing else torch.inf
+        wins = _leads_everywhere(pairs, gains, len(nearest)) & (gains > 0) & (gains >= threshold)
+        if not wins.any():
+            break
+        gain_at_pick = torch.where(wins, gains, gain_at_pick)
+        won = pairs.where(wins.index_select(0, pairs.candidates))
+        nearest[won.points] = won.distances
+        pairs = pairs.where(pairs.distances < nearest.index_select(0, pairs.points))
+        rounds.append(won)
+    # Where all gains are 0, points that were never picked follow, in their order.
+    others = gain_at_pick.sort(descending=True, stable=True).indices[:num_missing]
+    candidates = torch.cat([picks.candidates, others])
+    assignment = _reassign(picks.assignment, candidates, rounds, num_candidates)
+    return _Picks(candidates, assignment, nearest)
+
+
+def _gains(pairs: _CoveringPairs, nearest: Tensor, num_candidates: int) -> Tensor:
+    """Return each candidate's gain ``(m,)``: by how much the distances to the points that it covers would fall."""
+    gain_at_point = nearest.index_select(0, pairs.points).sub_(pairs.distances)
+    return nearest.new_zeros(num_candidates).index_add_(0, pairs.candidates, gain_at_point)
+
+
+def _leads_everywhere(pairs: _CoveringPairs, gains: Tensor, num_points: int) -> Tensor:
+    """Return for each candidate ``(m,)`` whether it has the largest gain at all points that it covers, if any."""
+    num_candidates = len(gains)
+    by_gain = gains.argsort(descending=True, stable=True)
+    rank = torch.empty_like(by_gain).index_copy_(0, by_gain, torch.arange(num_candidates, device=gains.device))
+    # For each point the rank of its leader: the largest gain among the candidates that cover it.
+    leader_rank = by_gain.new_full((num_points,), num_candidates).scatter_reduce_(
+        0, pairs.points.long(), rank.index_select(0, pairs.candidates), "amin"
+    )
+    points_led = leader_rank.bincount(minlength=num_candidates + 1)[rank]
+    points_covered = pairs.candidates.bincount(minlength=num_candidates)
+    return points_led == points_covered
+
+
+def _reassign(assignment: Tensor, candidates: Tensor, rounds: list[_CoveringPairs], num_candidates: int) -> Tensor:
+    """Return the position of each point's nearest pick, ``(n,)``.
+
+    Of the picks that covered a point, the last one is the nearest. Candidates that are not among the first ``k`` have
+    the position -1, and so count for nothing.
+    """
+    position = candidates.new_full((num_candidates,), -1)
+    position[candidates] = torch.arange(len(candidates), device=candidates.device)
+    assignment = assignment.clone()
+    for won in rounds:
+        assignment[won.points] = torch.maximum(assignment[won.points], position[won.candidates])
+    return assignment
+
+
+def _pick_one_by_one(
+    distances: Distances, totals: Tensor, largest_distance: float, k: int
+) -> tuple[_Picks, _CoveringPairs | None]:
+    """Pick greedily until the covering pairs are few enough to hold; the pairs are ``None`` if ``k`` come first.
+
+    A point's nearest distance falls from ``old`` to ``new``. Its part of a gain, ``max(0, near - d)``, then changes by
+    ``clamp(d, new, old) - old``: nothing for a candidate that does not cover it, the whole fall for a nearer one.
+    """
+    gains = distances.num_points * largest_distance - totals
+    nearest = torch.full((distances.num_points,), largest_distance, dtype=gains.dtype, device=distances.device)
+    assignment = torch.zeros_like(nearest, dtype=torch.int64)
+    num_covering = torch.full_like(nearest, distances.num_candidates)  # candidates that cover each point, at most
+    chunk_length = max(1, distances.plan.chunk_size // distances.num_candidates)
+    max_pairs = distances.plan.max_pairs
     picks: list[Tensor] = []
-    bound = most
-    while len(picks) < k:
-        if counts.sum() <= bound:
-            pairs = _pairs(space, nearest, most)
+    for step in range(k):
+        if num_covering.sum() <= max_pairs:
+            pairs = _covering_pairs(distances, nearest)
             if pairs is not None:
-                return torch.stack(picks), assignment, nearest, pairs
-            bound = bound * 9 // 10  # rounded otherwise, more of them counted
+                return _Picks(torch.stack(picks), assignment, nearest), pairs
+            max_pairs = max_pairs * 9 // 10  # products of another shape, rounded otherwise, gave more pairs
         pick = gains.argmax()
-        distance = space.to(pick)
-        closer = (distance < nearest).nonzero().squeeze(1)
-        for rows in torch.split(closer, max(1, space.block // space.m)):
-            new, old = distance[rows].unsqueeze(1), nearest[rows].unsqueeze(1)
-            around = space[rows]
-            counts[rows] = (around < new).sum(1, dtype=gains.dtype)
+        distance = distances.to_candidate(pick)
+        covered = (distance < nearest).nonzero().squeeze(1)
+        for rows in torch.split(covered, chunk_length):
+            new = distance[rows].unsqueeze(1)
+            old = nearest[rows].unsqueeze(1)
+            around = distances.between(rows)
+            num_covering[rows] = (around < new).sum(1, dtype=gains.dtype)
             gains += around.clamp_(new, old).sub_(old).sum(0)
-        nearest[closer] = distance[closer]
-        assignment[closer] = len(picks)
+        nearest[covered] = distance[covered]
+        assignment[covered] = step
         gains[pick] = -torch.inf
         picks.append(pick)
-    return torch.stack(picks), assignment, nearest, None
-
-
-def distances_to(x: Tensor, to: Tensor) -> Tensor:
-    """From each point to its own of those of indices ``(n,)``, or to one point ``(d,)``."""
-    rows, found = max(1, CACHED // max(1, x.shape[1])), []
-    for start in range(0, len(x), rows):
-        part = slice(start, start + rows)
-        other = to if to.is_floating_point() else x[to[part]]
-        found.append(torch.linalg.vector_norm(x[part] - other, dim=1, dtype=torch.float64))
-    return torch.cat(found)
+    return _Picks(torch.stack(picks), assignment, nearest), None

@@ -1,8 +1,11 @@
-"""Coresets of points in gradient space: greedy facility location and centrality.
+"""Coresets of points in gradient space: greedy facility location, its two approximations, and centrality.
 
-On the CPU both are compiled if numba is installed (``greedy_numba.py``); otherwise they are torch's
-(``greedy_torch.py``). Distances are Euclidean and never computed through a matrix product in float32: ``|a|^2 - 2ab +
-|b|^2`` then gives a point a distance of up to 1e-3 to itself, enough to change what greedy picks.
+A selector checks its arguments, lets an engine select medoids, and describes them as a :class:`Coreset`. On the CPU the
+engine is compiled if numba is installed (``greedy_numba.py``); otherwise it is torch (``greedy_torch.py``). Each engine
+has two functions, ``greedy`` and ``central``, that return :class:`Medoids`.
+
+Distances are Euclidean. No engine computes them as ``|a|^2 - 2 a.b + |b|^2`` in float32: a point would then have a
+distance of up to 1e-3 to itself, enough to change the greedy picks.
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from noisylabels_pl.functional.checks import check_range
 from noisylabels_pl.functional.coreset import approximate, greedy_torch
-from noisylabels_pl.functional.coreset.distances import planned
+from noisylabels_pl.functional.coreset.distances import memory_plan
+from noisylabels_pl.functional.coreset.medoids import Medoids
+from noisylabels_pl.functional.precision import at_least_float32
 
 _log = logging.getLogger(__name__)
-_WIDE = 32  # features of a point
+_TORCH_FROM_FEATURES = 32  # with so many features, torch's greedy is faster than the compiled one
+_POINTS_IN_A_PART = 5000
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,19 @@ class Coreset:
     """A subset of ``k`` medoids of ``n`` points, and the cluster of each medoid.
 
     Attributes:
-        indices: ``(k,)`` int64, the medoids in the order in which they were chosen; all distinct.
-        assignment: ``(n,)`` int64 in ``0..k-1``, the position in ``indices`` of each point's nearest medoid. A medoid
-            belongs to its own cluster, also where another medoid has the same features.
+        indices: ``(k,)`` int64, the medoids in the order of their selection; all distinct.
+        assignment: ``(n,)`` int64 in ``0..k-1``, for each point the position of its nearest medoid in ``indices``. A
+            medoid belongs to its own cluster, also where another medoid has the same features.
         cluster_sizes: ``(k,)`` int64, at least 1, summing to ``n``.
         objective: ``F(S) = sum_i max_{j in S} (d0 - d_ij)`` with ``d0 = max_ij d_ij`` (CRUST, eq. 10).
         cost: ``sum_i min_{j in S} d_ij`` (CRUST, eq. 6), in the unit of the features.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import facility_location
+        >>> facility_location(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), k=2).cpu()
+        Coreset(indices=tensor([1, 3]), assignment=tensor([0, 0, 0, 1]), cluster_sizes=tensor([3, 1]), \
+objective=34.0, cost=2.0)
     """
 
     indices: Tensor
@@ -41,7 +55,7 @@ class Coreset:
     cost: float
 
     def cpu(self) -> Coreset:
-        """A copy on the CPU."""
+        """Return a copy on the CPU."""
         return replace(
             self,
             indices=self.indices.cpu(),
@@ -51,141 +65,213 @@ class Coreset:
 
 
 def facility_location(features: Tensor, k: int) -> Coreset:
-    r"""Greedy maximization of the facility location function (CRUST, eq. 10 and Algorithm 1).
+    r"""Select medoids by greedy maximization of the facility location function.
 
-    Each step adds the point with the largest marginal gain :math:`\sum_i \max(0, \min_{j \in S} d_{ij} - d_{ie})`, the
-    first of them on ties. The compiled kernel keeps the gains up to date exactly: where a pick lowers a point's nearest
-    distance from ``old`` to ``new``, the gain of every candidate ``e`` nearer than ``old`` changes by
-    ``clamp(d_ie, new, old) - old``. A point's nearest distance falls about ``log k`` times, so the work is
-    ``O(n^2 log k)`` distances at most instead of ``O(n^2 k)``. In torch many candidates are picked at once, wherever
-    they do not compete (``greedy_torch.py``); its sums are exact in any order, so ties are found as ties, and the
-    selection depends neither on threads nor on the free memory, from which the size of blocks follows.
+    This is Algorithm 1 of `Coresets for Robust Training of Neural Networks against Noisy Labels
+    <https://arxiv.org/abs/2011.07451>`_ (CRUST). It maximizes eq. 10,
+
+    .. math::
+        F(S) = \sum_i \max_{j \in S} (d_0 - d_{ij}), \quad d_0 = \max_{ij} d_{ij}
+
+    Each step adds the point :math:`e` with the largest gain
+    :math:`\sum_i \max(0, \min_{j \in S} d_{ij} - d_{ie})`. The value is at least :math:`1 - 1/e` of the largest. On
+    the CPU the compiled engine computes at most :math:`O(n^2 \log k)` distances instead of :math:`O(n^2 k)`; how either
+    engine does so is derived at the top of its module. The selection depends neither on the number of threads nor on
+    the free memory.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
         k: number of points to keep, ``1 <= k <= n``.
 
+    Returns:
+        The medoids in the order of their selection.
+
     Raises:
         ValueError: ``features`` is not two-dimensional, floating point and finite, or ``k`` is out of range, or
             distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import facility_location
+        >>> coreset = facility_location(torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0], [30.0]]), k=3)
+        >>> coreset.indices
+        tensor([3, 1, 6])
+        >>> coreset.assignment
+        tensor([1, 1, 1, 0, 0, 0, 2])
+        >>> coreset.cost
+        5.0
     """
-    x = _checked(features, k)
-    return _coreset(*_greedy(x, k))
+    points = _checked_points(features, k)
+    return _coreset(_exact_greedy(points, k))
 
 
 def centrality(features: Tensor, k: int) -> Coreset:
-    """The ``k`` points with the smallest mean distance to all points, the most central first.
+    """Select the points with the smallest mean distance to all points, the most central first.
 
-    This is what the public code of CRUST computes in place of facility location: its lazy greedy compares total values
-    instead of marginal gains and so never re-orders. Points whose labels are wrong lie far from the others in gradient
-    space, so central points are clean ones. On ties the lower index comes first.
+    The public code of `Coresets for Robust Training of Neural Networks against Noisy Labels
+    <https://arxiv.org/abs/2011.07451>`_ (CRUST) computes this in place of facility location: its lazy greedy compares
+    total values instead of gains, and so never changes the first order. Wrongly labeled samples lie far from the others
+    in gradient space, so central points are rightly labeled ones. Ties go to the lower index.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
         k: number of points to keep, ``1 <= k <= n``.
 
+    Returns:
+        The medoids by rising mean distance.
+
     Raises:
         ValueError: ``features`` is not two-dimensional, floating point and finite, or ``k`` is out of range, or
             distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import centrality
+        >>> centrality(torch.tensor([[10.0], [3.0], [2.0], [1.0], [0.0]]), k=3).indices
+        tensor([2, 1, 3])
     """
-    x = _checked(features, k)
-    return _coreset(*_engine(x).central(x, k))
+    points = _checked_points(features, k)
+    return _coreset(_engine(points).central(points, k))
 
 
 def stochastic_greedy(
     features: Tensor, k: int, *, eps: float = 0.1, generator: torch.Generator | None = None
 ) -> Coreset:
-    r"""Greedy facility location from random candidates (Mirzasoleiman et al., "Lazier than lazy greedy", AAAI 2015).
+    r"""Select medoids by greedy facility location from a random sample of candidates in each step.
 
-    Each step takes the largest gain among a random sample of :math:`\lceil n/k \cdot \ln(1/\epsilon) \rceil` of the
-    candidates that are left. The value is in expectation at least :math:`1 - 1/e - \epsilon` of the largest. The work
-    is ``n^2 ln(1/eps)`` distances and the memory ``O(n)``, for any ``k``. It is computed in torch: where numba is
-    installed the exact :func:`facility_location` is faster on the CPU, but takes ``n^2 / 16`` bytes.
+    This is the algorithm of `Lazier Than Lazy Greedy <https://arxiv.org/abs/1409.7938>`_ (AAAI 2015). Each step takes
+    the largest gain among :math:`\lceil n/k \cdot \ln(1/\epsilon) \rceil` of the candidates that are left. In
+    expectation, the value is at least :math:`1 - 1/e - \epsilon` of the largest. For any ``k``, this takes
+    :math:`n^2 \ln(1/\epsilon)` distances and :math:`O(n)` memory.
+
+    It is computed in torch. On the CPU, the exact :func:`facility_location` is faster where numba is installed, but it
+    takes ``n^2 / 16`` bytes.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
         k: number of points to keep, ``1 <= k <= n``.
-        eps: what may be lost, ``0 < eps < 1``; smaller takes larger samples. A sample of all candidates is exact.
-        generator: a CPU generator; the default one if none is given. The result depends on nothing else.
+        eps: part of the value that may be lost, ``0 < eps < 1``. A smaller one takes larger samples; a sample of all
+            candidates is exact.
+        generator: a CPU generator; the default one if not given. The result depends on nothing else.
+
+    Returns:
+        The medoids in the order of their selection.
 
     Raises:
-        ValueError: as :func:`facility_location`, or ``eps`` is out of range.
+        ValueError: as for :func:`facility_location`, or ``eps`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import stochastic_greedy
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> points = torch.randn(100, 3, generator=generator)
+        >>> stochastic_greedy(points, k=4, generator=generator).cluster_sizes.sum()
+        tensor(100)
     """
-    if not 0 < eps < 1:
-        raise ValueError(f"eps must lie between 0 and 1, got {eps}; 0.1 is usual, less is closer to exact")
-    x = _checked(features, k)
-    return _coreset(*approximate.stochastic(x, k, eps, generator))
+    check_range("eps", eps, "(0, 1)", hint="0.1 is usual, a smaller one is closer to exact greedy")
+    points = _checked_points(features, k)
+    return _coreset(approximate.stochastic(points, k, eps, generator))
 
 
 def distributed_greedy(
     features: Tensor, k: int, *, parts: int | None = None, generator: torch.Generator | None = None
 ) -> Coreset:
-    """Greedy facility location by random parts (GreeDi; Mirzasoleiman et al., JMLR 17(238), 2016, Algorithm 2).
+    """Select medoids by greedy facility location in random parts of the points, and again among those of the parts.
 
-    Exact greedy picks in each part by the points of that part, then ``k`` of all these picks by all points. A part
-    gives ``3 k / parts`` of its points, or half of them if that is less, but at least ``1.5 k / parts``; in GreeDi it
-    gives ``k``, which at ``k = n / 2`` would be all that it has. The last step takes ``n`` times as many distances as
-    there are picks, and is computed in torch: where numba is installed the exact :func:`facility_location` is faster on
-    the CPU, but takes ``n^2 / 16`` bytes.
+    This is GreeDi, Algorithm 2 of "Distributed Submodular Maximization" (JMLR 17(238), 2016,
+    https://arxiv.org/abs/1411.0541), with fewer points from each part. In GreeDi a part gives ``k`` points, which for
+    ``k = n / 2`` would be all that it has. Here it gives ``3 k / parts`` points, or half of its points if these are
+    fewer, but at least ``1.5 k / parts``. The last step computes ``n`` distances for each of these candidates.
+
+    The last step is computed in torch. On the CPU, the exact :func:`facility_location` is faster where numba is
+    installed, but it takes ``n^2 / 16`` bytes.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
         k: number of points to keep, ``1 <= k <= n``.
         parts: number of parts, ``1 <= parts <= n``; one for every 5,000 points if not given. One part is exact.
-        generator: a CPU generator; the default one if none is given. The result depends on nothing else.
+        generator: a CPU generator; the default one if not given. The result depends on nothing else.
+
+    Returns:
+        The medoids in the order of their selection.
 
     Raises:
-        ValueError: as :func:`facility_location`, or ``parts`` is out of range.
+        ValueError: as for :func:`facility_location`, or ``parts`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import distributed_greedy
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> points = torch.randn(100, 3, generator=generator)
+        >>> distributed_greedy(points, k=4, parts=5, generator=generator).cluster_sizes.sum()
+        tensor(100)
     """
-    x = _checked(features, k)
-    parts = max(1, round(len(x) / 5000)) if parts is None else parts
-    if not 1 <= parts <= len(x):
-        raise ValueError(f"parts must lie in 1..{len(x)}, the number of rows of features, got {parts}; None chooses it")
-    return _coreset(*approximate.distributed(x, k, parts, generator, _greedy))
+    points = _checked_points(features, k)
+    if parts is None:
+        parts = max(1, round(len(points) / _POINTS_IN_A_PART))
+    check_range("parts", parts, f"[1, {len(points)}]", hint="at most one part for each row of features; None chooses")
+    return _coreset(approximate.distributed(points, k, parts, generator, _exact_greedy))
 
 
-def _checked(features: Tensor, k: int) -> Tensor:
+def planned_bytes(n: int, d: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Return an upper bound for the memory that a selection takes, in bytes, whatever ``k`` is.
+
+    Args:
+        n: number of points.
+        d: number of features of each point.
+        dtype: the type of the features, float32 or float64.
+        device: the device of the features.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset import planned_bytes
+        >>> planned_bytes(200, 10, torch.float32, torch.device("meta"))
+        2617600
+    """
+    torch_bytes = memory_plan(n, d, device).num_bytes
+    if _engine(torch.empty(0, device=device)) is greedy_torch:
+        return torch_bytes
+    num_blocks = n // 64 + 1
+    compiled_bytes = n * (num_blocks + 2 * d) * dtype.itemsize + 80 * n  # bounds from points to blocks, and the points
+    if d < _TORCH_FROM_FEATURES:
+        return compiled_bytes
+    return max(torch_bytes, compiled_bytes)
+
+
+def _checked_points(features: Tensor, k: int) -> Tensor:
+    """Check the arguments of a selector, log the memory that it will take, and return the points of an engine."""
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"features must be (n, d) floating point, got {tuple(features.shape)} {features.dtype}; "
             "flatten each sample to one row and convert with .float()"
         )
-    if not 1 <= k <= len(features):
-        raise ValueError(f"k must lie in 1..{len(features)}, the number of rows of features, got {k}")
-    finite = torch.isfinite(features).all(1)
-    if not finite.all():
-        row = int((~finite).nonzero()[0, 0])
+    check_range("k", k, f"[1, {len(features)}]", hint="at most the number of rows of features can be kept")
+    is_finite = torch.isfinite(features).all(1)
+    if not is_finite.all():
+        row = int((~is_finite).nonzero()[0, 0])
         raise ValueError(f"features[{row}] is not finite; the network that made it may have diverged")
-    x = features.detach().to(torch.promote_types(features.dtype, torch.float32))
-    _log_planned(x)
-    return x
+    points = at_least_float32(features.detach())
+    _log_memory(points)
+    return points
 
 
-def planned_bytes(n: int, d: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Memory that selecting among ``n`` points with ``d`` features takes, whatever ``k`` is; an upper bound."""
-    in_torch = planned(n, d, device).bytes
-    if _engine(torch.empty(0, device=device)) is greedy_torch:
-        return in_torch
-    compiled = n * (n // 64 + 1 + 2 * d) * dtype.itemsize + 80 * n  # from each point to each block, and the points
-    return max(in_torch, compiled) if d >= _WIDE else compiled
+def _log_memory(points: Tensor) -> None:
+    n, d = points.shape
+    num_bytes = planned_bytes(n, d, points.dtype, points.device)
+    level = logging.INFO if num_bytes >= 2**28 else logging.DEBUG
+    _log.log(level, "coreset of %d points, %d features: up to %.0f MiB on %s", n, d, num_bytes / 2**20, points.device)
 
 
-def _log_planned(x: Tensor) -> None:
-    needed = planned_bytes(len(x), x.shape[1], x.dtype, x.device)
-    level = logging.INFO if needed >= 2**28 else logging.DEBUG
-    _log.log(level, "coreset of %d points, %d features: up to %.0f MiB on %s", *x.shape, needed / 2**20, x.device)
+def _exact_greedy(points: Tensor, k: int) -> Medoids:
+    """Select by the faster engine: the compiled one computes many distances again, and is slower for wide points."""
+    engine = greedy_torch if points.shape[1] >= _TORCH_FROM_FEATURES else _engine(points)
+    medoids: Medoids = engine.greedy(points, k)
+    return medoids
 
 
-def _greedy(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """By the faster engine; the compiled one computes distances again where it needs them, which wide points punish."""
-    engine = greedy_torch if x.shape[1] >= _WIDE else _engine(x)
-    found: tuple[Tensor, Tensor, Tensor, float] = engine.greedy(x, k)
-    return found
-
-
-def _engine(x: Tensor) -> ModuleType:
-    """What has ``greedy`` and ``central`` for points on this device: indices, assignment, distances and the largest."""
-    if x.device.type != "cpu":
+def _engine(points: Tensor) -> ModuleType:
+    """Return the module that selects from points on this device, by its functions ``greedy`` and ``central``."""
+    if points.device.type != "cpu":
         return greedy_torch
     try:
         from noisylabels_pl.functional.coreset import greedy_numba
@@ -194,8 +280,12 @@ def _engine(x: Tensor) -> ModuleType:
     return greedy_numba
 
 
-def _coreset(indices: Tensor, assignment: Tensor, nearest: Tensor, d0: float) -> Coreset:
-    assignment[indices] = torch.arange(len(indices), device=indices.device)
-    sizes = torch.bincount(assignment, minlength=len(indices))
-    cost = float(nearest.sum(dtype=torch.float64))
-    return Coreset(indices, assignment, sizes, len(assignment) * d0 - cost, cost)
+def _coreset(medoids: Medoids) -> Coreset:
+    """Describe the medoids of an engine; each of them belongs to its own cluster."""
+    k = len(medoids.indices)
+    assignment = medoids.assignment.clone()
+    assignment[medoids.indices] = torch.arange(k, device=assignment.device)
+    cluster_sizes = torch.bincount(assignment, minlength=k)
+    cost = float(medoids.distances.sum(dtype=torch.float64))
+    objective = len(assignment) * medoids.largest_distance - cost
+    return Coreset(medoids.indices, assignment, cluster_sizes, objective, cost)

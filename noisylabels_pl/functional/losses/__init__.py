@@ -1,4 +1,4 @@
-"""Loss functions for wrong labels: one value per sample, reduced by the caller."""
+"""Loss functions for wrong labels. Each returns one value per sample, which the caller reduces."""
 
 from noisylabels_pl.functional.losses.correction import (
     backward_correction,

@@ -1,4 +1,4 @@
-"""Losses that tolerate wrong labels: one value per sample, to be reduced by whoever calls."""
+"""Losses that tolerate wrong labels, one value per sample."""
 
 from __future__ import annotations
 
@@ -6,29 +6,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from noisylabels_pl.functional.checks import check_range
 from noisylabels_pl.functional.precision import at_least_float32
 
 
 def generalized_cross_entropy(logits: Tensor, target: Tensor, q: float = 0.7) -> Tensor:
-    """``(1 - p_y^q) / q``, between cross-entropy (``q`` to 0) and half the mean absolute error (``q = 1``).
+    r"""Return the generalized cross-entropy of each sample.
 
-    Zhang and Sabuncu, NeurIPS 2018, eq. 6. A sample that the network thinks mislabeled has a small ``p_y`` and with it
-    a small gradient, ``p_y^q`` times that of cross-entropy. The power is taken of the log-probability, so neither value
-    nor gradient needs a clamp where ``p_y`` underflows.
+    .. math::
+        \ell_i = \frac{1 - p_{i, y_i}^q}{q}
+
+    where :math:`p_{i, y_i}` is the predicted probability of the label. It lies between the cross-entropy
+    (:math:`q \to 0`) and half the mean absolute error (:math:`q = 1`). A sample that looks mislabeled has a small
+    :math:`p_{i, y_i}`, and its gradient is that of the cross-entropy times :math:`p_{i, y_i}^q`. This is eq. 6 of
+    `Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels
+    <https://arxiv.org/abs/1805.07836>`_.
 
     Args:
         logits: ``(B, C)``; log-probabilities give the same result.
         target: ``(B,)`` class indices.
-        q: in ``(0, 1]``.
+        q: exponent in ``(0, 1]``.
 
     Returns:
         ``(B,)`` in ``[0, 1 / q]``, at least float32.
 
     Raises:
         ValueError: ``q`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import generalized_cross_entropy
+        >>> logits = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]).log()
+        >>> generalized_cross_entropy(logits, torch.tensor([0, 1]), q=0.5)
+        tensor([0.5858, 1.0000])
     """
-    if not 0 < q <= 1:
-        raise ValueError(f"q must lie in (0, 1], got {q}; its limit 0 is cross-entropy")
-    logits = at_least_float32(logits)
-    log_p = -F.cross_entropy(logits, target, reduction="none")
+    check_range("q", q, "(0, 1]", hint="its limit 0 is cross-entropy")
+    log_p = -F.cross_entropy(at_least_float32(logits), target, reduction="none")
+    # A power of the log-probability needs no clamp where p underflows, neither for the value nor for the gradient.
     return -torch.expm1(q * log_p) / q

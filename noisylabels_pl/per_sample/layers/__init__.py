@@ -1,4 +1,4 @@
-"""Per-sample gradients, one file for each type of layer."""
+"""Per-sample gradients of layers, one file for each type of layer."""
 
 from torch import nn
 
@@ -6,10 +6,10 @@ from noisylabels_pl.per_sample.layers.base import ClosedForm
 from noisylabels_pl.per_sample.layers.convolution import Convolution
 from noisylabels_pl.per_sample.layers.embedding import Embedding
 from noisylabels_pl.per_sample.layers.linear import Linear
-from noisylabels_pl.per_sample.layers.norm import Affine, GroupNorm, LayerNorm
+from noisylabels_pl.per_sample.layers.norm import GroupNorm, LayerNorm
 
-# By exact type: a subclass may compute something else.
-CLOSED_FORMS: dict[type[nn.Module], type[ClosedForm | Affine]] = {
+# By exact type, because a subclass may compute something else.
+CLOSED_FORMS: dict[type[nn.Module], type[ClosedForm]] = {
     nn.Linear: Linear,
     nn.Conv1d: Convolution,
     nn.Conv2d: Convolution,

@@ -1,4 +1,4 @@
-"""What a layer contributes to per-sample gradients, given its inputs and the gradients at its outputs."""
+"""What per-sample gradients of a layer offer, and the formulas that linear layers and convolutions share."""
 
 from __future__ import annotations
 
@@ -9,125 +9,179 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Numbers that are held at a time: on the CPU what its cache takes, on others 256 MiB in float32.
-CHUNK = {"cpu": 2**21}
-LARGE_CHUNK = 2**26
+from noisylabels_pl.functional.precision import at_least_float32
+
+# Values that are held at a time: on the CPU what its cache takes, on other devices 256 MiB in float32.
+CPU_CHUNK_VALUES = 2**21
+DEVICE_CHUNK_VALUES = 2**26
 
 
-class NotByLayersError(ValueError):
-    """A network whose per-sample gradients do not follow from its layers'."""
+class UnsupportedLayerError(ValueError):
+    """Raised where the per-sample gradients of a network cannot be computed layer by layer."""
 
 
-def squares(grads: Tensor) -> Tensor:
-    """``(b,)``: squared lengths of the rows of ``(b, ...)``."""
-    return grads.reshape(len(grads), -1).square().sum(1)
+def sum_of_squares(gradients: Tensor) -> Tensor:
+    """Return the squared norm ``(b,)`` of each of the gradients ``(b, ...)``."""
+    return gradients.reshape(len(gradients), -1).square().sum(1)
 
 
-def chunks(batch: Tensor, size: int) -> Iterator[slice]:
-    """Parts of a batch of which ``size`` numbers a sample are not too many to hold."""
-    step = max(1, CHUNK.get(batch.device.type, LARGE_CHUNK) // max(size, 1))
-    for start in range(0, len(batch), step):
-        yield slice(start, start + step)
+def chunks(batch: Tensor, values_per_sample: int) -> Iterator[slice]:
+    """Yield slices of the batch for which ``values_per_sample`` values per sample fit into the chunk budget."""
+    budget = CPU_CHUNK_VALUES if batch.device.type == "cpu" else DEVICE_CHUNK_VALUES
+    chunk_size = max(1, budget // max(values_per_sample, 1))
+    for start in range(0, len(batch), chunk_size):
+        yield slice(start, start + chunk_size)
 
 
 class LayerGradients(ABC):
-    """The gradients of one use of a layer, of each sample.
+    """Per-sample gradients of the trainable parameters in one use of a layer.
+
+    A layer that a forward pass calls twice has two of these. Parameters are named as in the layer: ``"weight"``.
 
     Attributes:
-        size: numbers that are held for each sample on the way to :meth:`squared_norm`.
+        values_per_sample: the number of values that :meth:`squared_norm` holds for each sample.
     """
 
-    size: int
+    values_per_sample: int
 
     @abstractmethod
-    def per_sample_gradient(self, name: str, rows: slice) -> Tensor:
-        """``(b, ...)``: of one parameter, for some of the samples."""
+    def per_sample_gradient(self, name: str, chunk: slice) -> Tensor:
+        """Return one parameter's gradient ``(b, *parameter.shape)`` for each sample of the chunk."""
 
-    def squared_norm(self, names: Sequence[str], rows: slice) -> Tensor:
-        """``(b,)``: summed squares over some of the parameters."""
-        return torch.stack([squares(self.per_sample_gradient(name, rows)) for name in names]).sum(0)
+    def squared_norm(self, names: Sequence[str], chunk: slice) -> Tensor:
+        """Return the squared norm ``(b,)`` of each sample's gradient over the named parameters."""
+        squared_norms = [sum_of_squares(self.per_sample_gradient(name, chunk)) for name in names]
+        return torch.stack(squared_norms).sum(0)
 
     @abstractmethod
-    def weighted_gradient(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        """Gradients of some of the parameters, summed over the samples ``rows`` ``(k,)`` with ``weights`` ``(k,)``."""
+    def weighted_gradient(self, names: Sequence[str], indices: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """Return the named parameters' gradients, summed over the samples ``indices`` ``(k,)`` with weights ``(k,)``.
+
+        The gradient of a sample that is not among the indices counts as 0.
+        """
 
 
 class ClosedForm(LayerGradients):
-    """A layer whose gradients have a closed form, from the input ``x`` and the gradient ``g`` at the output."""
+    """Per-sample gradients by a formula in the layer's input and the gradients at its output.
 
-    def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
-        self.layer = layer
-        self.x = x
-        self.g = g
-        self.size = sum(parameter.numel() for parameter in layer.parameters())
+    Args:
+        layer: the layer.
+        activations: the input of the layer, ``(B, ...)``.
+        backprops: the gradients of the losses at the output of the layer, ``(B, ...)``.
+    """
+
+    # True if the constructor keeps neither activations nor backprops, so that both can be freed at once.
+    reduces_backprops = False
+
+    @abstractmethod
+    def __init__(self, layer: Any, activations: Tensor, backprops: Tensor) -> None: ...
 
     @staticmethod
-    def fits(layer: Any, args: tuple[Any, ...]) -> bool:
-        """Whether the closed form holds for a call."""
+    def supports(layer: Any, args: tuple[Any, ...]) -> bool:
+        """Return True if the formula holds for a call of the layer with these positional arguments."""
         return len(args) == 1
 
-    def part(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Input and gradient of some samples, at least float32."""
-        dtype = torch.promote_types(self.g.dtype, torch.float32)
-        return self.x[rows].to(dtype), self.g[rows].to(dtype)
 
-    def weighted_gradient(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        x, g = self.part(rows)
-        g.mul_(weights.view(-1, *(1,) * (g.ndim - 1)))
-        with torch.autocast(g.device.type, enabled=False):
-            return {name: self.batch_gradient(name, x, g) for name in names}
+class OnDemandClosedForm(ClosedForm):
+    """A closed form that keeps activations and backprops, and computes gradients from them when it is asked."""
 
-    @abstractmethod
-    def batch_gradient(self, name: str, x: Tensor, g: Tensor) -> Tensor:
-        """The gradient of one parameter for a whole batch, from what :meth:`part` gives of it."""
+    def __init__(self, layer: Any, activations: Tensor, backprops: Tensor) -> None:
+        self.layer = layer
+        self.activations = activations
+        self.backprops = backprops
+        self.values_per_sample = sum(parameter.numel() for parameter in layer.parameters())
 
+    def select(self, indices: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return activations and backprops of some samples, at least in float32."""
+        backprops = at_least_float32(self.backprops[indices])
+        return self.activations[indices].to(backprops.dtype), backprops
 
-class LinearLike(ClosedForm):
-    """A layer whose weight gradient is a sum of outer products over positions: linear layers and convolutions."""
-
-    gram_cost = 1  # of a product between pairs of positions, against one in a gradient
-
-    def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
-        super().__init__(layer, x, g)
-        _, positions, outputs = self.rows(g[:1]).shape
-        places, inputs = self.places(), layer.weight[0].numel()
-        # |sum_t d_t a_t'|^2 is also the sum over pairs of positions of (a_t . a_s)(d_t . d_s).
-        pairs = places**2 * layer.weight.shape[1] + positions**2 * outputs
-        self.by_gram = self.gram_cost * pairs < positions * inputs * outputs
-        held = 2 * (places**2 + positions**2) if self.by_gram else positions * (inputs + outputs) + inputs * outputs
-        self.size = 2 * held * len(self.rows(g[:1]))
+    def weighted_gradient(self, names: Sequence[str], indices: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        activations, backprops = self.select(indices)  # copies, because the indices are a tensor
+        backprops.mul_(weights.view(-1, *(1,) * (backprops.ndim - 1)))
+        with torch.autocast(backprops.device.type, enabled=False):
+            return {name: self.batch_gradient(name, activations, backprops) for name in names}
 
     @abstractmethod
-    def places(self) -> int:
-        """How many rows :meth:`gram` multiplies by each other, before it sums over a kernel's places."""
+    def batch_gradient(self, name: str, activations: Tensor, backprops: Tensor) -> Tensor:
+        """Return one parameter's gradient, summed over all samples of what :meth:`select` returned."""
+
+
+class LinearLike(OnDemandClosedForm):
+    """A layer that multiplies its weight by a vector at each of ``T`` positions: linear layers and convolutions.
+
+    A sample's weight gradient is the sum of outer products ``sum_t b_t a_t^T`` of the backprops ``b_t`` and the
+    activations ``a_t`` at each position. Its squared norm follows from the gradient itself, or without it from two
+    matrices of inner products, ``sum_ts (a_t . a_s) (b_t . b_s)``: the ghost norm. The one with fewer multiplications
+    is used. The choice depends on shapes alone, so that two runs round in the same way.
+
+    Attributes:
+        use_ghost_norm: True if norms are computed without the gradient.
+    """
+
+    # The cost of a multiplication on the way to the ghost norm, relative to one on the way to the gradient.
+    ghost_cost = 1
+
+    def __init__(self, layer: Any, activations: Tensor, backprops: Tensor) -> None:
+        super().__init__(layer, activations, backprops)
+        num_groups, num_positions, num_outputs = self.unfold_backprops(backprops[:1]).shape
+        num_inputs = layer.weight[0].numel()
+        num_channels = layer.weight.shape[1]
+        num_input_positions = self.num_input_positions()
+
+        ghost_multiplications = num_input_positions**2 * num_channels + num_positions**2 * num_outputs
+        gradient_multiplications = num_positions * num_inputs * num_outputs
+        self.use_ghost_norm = self.ghost_cost * ghost_multiplications < gradient_multiplications
+        if self.use_ghost_norm:
+            values_per_group = 2 * (num_input_positions**2 + num_positions**2)
+        else:
+            values_per_group = num_positions * (num_inputs + num_outputs) + num_inputs * num_outputs
+        self.values_per_sample = 2 * values_per_group * num_groups  # as much again for intermediate results
 
     @abstractmethod
-    def columns(self, x: Tensor) -> Tensor:
-        """``(b * groups, T, inputs)``: what is multiplied at each of T positions."""
+    def num_input_positions(self) -> int:
+        """Return the number of vectors whose inner products :meth:`activation_gram` starts from."""
 
     @abstractmethod
-    def rows(self, g: Tensor) -> Tensor:
-        """``(b * groups, T, outputs)``: what it is multiplied with."""
+    def unfold_activations(self, activations: Tensor) -> Tensor:
+        """Return the vectors that the weight is multiplied by, ``(b * groups, T, inputs)``."""
 
-    def gram(self, x: Tensor) -> Tensor:
-        """``(b * groups, T, T)``: inner products of the rows of :meth:`columns`."""
-        a = self.columns(x)
-        return a @ a.mT
+    @abstractmethod
+    def unfold_backprops(self, backprops: Tensor) -> Tensor:
+        """Return the gradients at the outputs of that product, ``(b * groups, T, outputs)``."""
 
-    def weights(self, x: Tensor, g: Tensor) -> Tensor:
-        """``(b, ...)``: the gradients of the weight."""
-        return (self.rows(g).mT @ self.columns(x)).view(len(x), *self.layer.weight.shape)
+    def activation_gram(self, activations: Tensor) -> Tensor:
+        """Return the inner products ``(b * groups, T, T)`` of the unfolded activations."""
+        unfolded = self.unfold_activations(activations)
+        return unfolded @ unfolded.mT
 
-    def per_sample_gradient(self, name: str, rows: slice) -> Tensor:
-        x, g = self.part(rows)
-        with torch.autocast(x.device.type, enabled=False):
-            return self.weights(x, g) if name == "weight" else self.rows(g).sum(1).view(len(x), -1)
+    def weight_gradient(self, activations: Tensor, backprops: Tensor) -> Tensor:
+        """Return the weight's gradient ``(b, *weight.shape)`` for each sample."""
+        gradients = self.unfold_backprops(backprops).mT @ self.unfold_activations(activations)
+        return gradients.view(len(activations), *self.layer.weight.shape)
 
-    def squared_norm(self, names: Sequence[str], rows: slice) -> Tensor:
-        if "weight" not in names or not self.by_gram:
-            return super().squared_norm(names, rows)
-        x, g = self.part(rows)
-        d = self.rows(g)
-        with torch.autocast(x.device.type, enabled=False):
-            total = (d @ d.mT).mul_(self.gram(x)).sum((1, 2)).clamp(min=0).view(len(x), -1).sum(1)
-        return total + super().squared_norm(["bias"], rows) if "bias" in names else total
+    def per_sample_gradient(self, name: str, chunk: slice) -> Tensor:
+        activations, backprops = self.select(chunk)
+        with torch.autocast(activations.device.type, enabled=False):
+            if name == "weight":
+                return self.weight_gradient(activations, backprops)
+            return self.unfold_backprops(backprops).sum(1).view(len(backprops), -1)
+
+    def squared_norm(self, names: Sequence[str], chunk: slice) -> Tensor:
+        if "weight" not in names or not self.use_ghost_norm:
+            return super().squared_norm(names, chunk)
+        squared_norms = self._ghost_norm(chunk)
+        if "bias" in names:
+            squared_norms = squared_norms + super().squared_norm(["bias"], chunk)
+        return squared_norms
+
+    def _ghost_norm(self, chunk: slice) -> Tensor:
+        """Return the squared norm ``(b,)`` of the weight's gradient from the two Gram matrices."""
+        activations, backprops = self.select(chunk)
+        unfolded_backprops = self.unfold_backprops(backprops)
+        with torch.autocast(activations.device.type, enabled=False):
+            backprop_gram = unfolded_backprops @ unfolded_backprops.mT
+            products = backprop_gram.mul_(self.activation_gram(activations))
+            # Rounding can leave a gradient of 0 with a sum just below 0.
+            squared_norms = products.sum((1, 2)).clamp(min=0)
+        return squared_norms.view(len(activations), -1).sum(1)

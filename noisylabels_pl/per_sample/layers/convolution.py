@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,80 +11,140 @@ from torch.nn import functional as F
 from noisylabels_pl.per_sample.layers.base import LinearLike
 
 
+class _Window(NamedTuple):
+    """The kernel along one dimension of the padded input."""
+
+    kernel_size: int
+    stride: int
+    dilation: int
+    num_positions: int
+
+    def pixels(self) -> list[slice]:
+        """Return for each kernel element the pixels that it meets, one for each position of the kernel."""
+        span = self.stride * (self.num_positions - 1) + 1
+        offsets = range(0, self.kernel_size * self.dilation, self.dilation)
+        return [slice(offset, offset + span, self.stride) for offset in offsets]
+
+
 class Convolution(LinearLike):
-    """Its positions are those of the kernel in the padded input."""
+    """Per-sample gradients of convolutions in one to three dimensions, with any stride, padding, dilation and groups.
 
-    gram_cost = 2  # by measurements on the CPU, with what the windows cost
+    Its positions are those of the kernel, and its input positions are the pixels of the padded input.
 
-    def batch_gradient(self, name: str, x: Tensor, g: Tensor) -> Tensor:
-        return g.flatten(2).sum((0, 2)) if name == "bias" else self._backward(x, g, self.layer.weight)
+    Args:
+        layer: the layer.
+        activations: its input, ``(B, in_channels, ...)``.
+        backprops: the gradients at its output, ``(B, out_channels, ...)``.
+    """
 
-    def weights(self, x: Tensor, g: Tensor) -> Tensor:
-        # oneDNN's are much faster than matrix products, and as exact; other libraries are slow with many groups.
-        available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        if x.device.type != "cpu" or x.dtype != torch.float32 or not available:
-            return super().weights(x, g)
-        weights = x.new_empty(len(x), *self.layer.weight.shape)
-        x, g = (value.reshape(1, -1, *value.shape[2:]) for value in (x, g))  # each sample is a group
-        return self._backward(x, g, weights.flatten(0, 1)).reshape(weights.shape)
+    # Measured on the CPU, with the sums over windows.
+    ghost_cost = 2
 
-    def _backward(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        """The gradient of a ``weight`` of as many groups as there are channels for."""
-        layer, padding = self.layer, self._padding()
-        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            x, padding = self._padded(x), [0] * len(padding)
-        groups = x.shape[1] // weight.shape[1]
-        options = (layer.stride, padding[::-2], layer.dilation, False, [0] * (x.ndim - 2), groups)
-        grads = torch.ops.aten.convolution_backward(g, x, weight, None, *options, [False, True, False])
-        found: Tensor = grads[1]
-        return found
+    def num_input_positions(self) -> int:
+        return self._pad(self.activations[:1])[0, 0].numel()
 
-    def places(self) -> int:
-        return self._padded(self.x[:1])[0, 0].numel()
+    def unfold_activations(self, activations: Tensor) -> Tensor:
+        windows = self._split_groups(self._pad(activations))
+        num_dims = windows.ndim - 2
+        for dim, window in enumerate(self._windows(), start=2):
+            extent = window.dilation * (window.kernel_size - 1) + 1
+            windows = windows.unfold(dim, extent, window.stride)[..., :: window.dilation]
+        return windows.movedim(1, num_dims + 1).flatten(1, num_dims).flatten(2)
 
-    def columns(self, x: Tensor) -> Tensor:
-        x = self._grouped(x)
-        dims = x.ndim - 2
-        for d, (size, stride, dilation, _) in enumerate(self._windows(), 2):
-            x = x.unfold(d, dilation * (size - 1) + 1, stride)[..., ::dilation]
-        return x.movedim(1, dims + 1).flatten(1, dims).flatten(2)
+    def unfold_backprops(self, backprops: Tensor) -> Tensor:
+        num_groups = self.layer.groups
+        return backprops.reshape(len(backprops) * num_groups, backprops.shape[1] // num_groups, -1).mT
 
-    def gram(self, x: Tensor) -> Tensor:
-        # Between pixels, which are then summed over windows that move along with both: no pixel is held twice.
-        x = self._grouped(x)
-        dims, a = x.ndim - 2, x.flatten(2)
-        gram = (a.mT @ a).view(len(a), *x.shape[2:], *x.shape[2:])
-        for d, (size, stride, dilation, length) in enumerate(self._windows(), 1):
-            cuts = (slice(at, at + stride * (length - 1) + 1, stride) for at in range(0, size * dilation, dilation))
-            rest = (slice(None),) * (dims - 1)
-            places = [(*(slice(None),) * d, cut, *rest, cut) for cut in cuts]
-            gram = reduce(torch.add, [gram[place] for place in places])
-        return gram.flatten(1, dims).flatten(2)
+    def activation_gram(self, activations: Tensor) -> Tensor:
+        # The inner product of two windows is the sum over kernel elements of the inner products of the pixels that the
+        # element meets in both. The products between all pixels come first, so that no pixel is copied into windows.
+        padded = self._split_groups(self._pad(activations))
+        num_dims = padded.ndim - 2
+        pixels = padded.flatten(2)
+        gram = (pixels.mT @ pixels).view(len(pixels), *padded.shape[2:], *padded.shape[2:])
+        for dim, window in enumerate(self._windows(), start=1):
+            gram = _sum_over_window(gram, dim, dim + num_dims, window)
+        return gram.flatten(1, num_dims).flatten(2)
 
-    def rows(self, g: Tensor) -> Tensor:
-        return g.reshape(len(g) * self.layer.groups, g.shape[1] // self.layer.groups, -1).mT
+    def weight_gradient(self, activations: Tensor, backprops: Tensor) -> Tensor:
+        # On the CPU oneDNN is much faster than matrix products, and as exact. Elsewhere many groups are slow.
+        has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if activations.device.type != "cpu" or activations.dtype != torch.float32 or not has_onednn:
+            return super().weight_gradient(activations, backprops)
+        num_samples = len(activations)
+        weights = activations.new_empty(num_samples, *self.layer.weight.shape)
+        # One image with each sample as a group of its channels: the groups' gradients are the samples'.
+        activations = activations.reshape(1, -1, *activations.shape[2:])
+        backprops = backprops.reshape(1, -1, *backprops.shape[2:])
+        gradients = self._convolution_backward(activations, backprops, weights.flatten(0, 1))
+        return gradients.reshape(weights.shape)
 
-    def _windows(self) -> list[tuple[int, int, int, int]]:
-        """Of each dimension: kernel size, stride, dilation and length of the output."""
+    def batch_gradient(self, name: str, activations: Tensor, backprops: Tensor) -> Tensor:
+        if name == "bias":
+            return backprops.flatten(2).sum((0, 2))
+        return self._convolution_backward(activations, backprops, self.layer.weight)
+
+    def _convolution_backward(self, activations: Tensor, backprops: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient of a weight, whose shape says how many groups the channels of the input form."""
         layer = self.layer
-        return list(zip(layer.kernel_size, layer.stride, layer.dilation, self.g.shape[2:], strict=True))
+        padding = self._padding()
+        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            activations = self._pad(activations)
+            padding = [0] * len(padding)
+        gradients = torch.ops.aten.convolution_backward(
+            backprops,
+            activations,
+            weight,
+            None,  # bias
+            layer.stride,
+            padding[::-2],  # both sides of a dimension have the same padding here
+            layer.dilation,
+            False,  # not transposed
+            [0] * (activations.ndim - 2),  # output padding
+            activations.shape[1] // weight.shape[1],  # groups
+            [False, True, False],  # only the weight's gradient
+        )
+        weight_gradient: Tensor = gradients[1]
+        return weight_gradient
 
-    def _grouped(self, x: Tensor) -> Tensor:
-        """``(b * groups, channels, ...)``: padded, with the channels of a group."""
-        x = self._padded(x)
-        return x.reshape(len(x) * self.layer.groups, -1, *x.shape[2:])
+    def _windows(self) -> list[_Window]:
+        """Return the kernel's window along each dimension."""
+        layer = self.layer
+        sizes = zip(layer.kernel_size, layer.stride, layer.dilation, self.backprops.shape[2:], strict=True)
+        return [_Window(*window) for window in sizes]
 
-    def _padded(self, x: Tensor) -> Tensor:
+    def _split_groups(self, images: Tensor) -> Tensor:
+        """Return images ``(b * groups, channels of a group, ...)``."""
+        return images.reshape(len(images) * self.layer.groups, -1, *images.shape[2:])
+
+    def _pad(self, images: Tensor) -> Tensor:
+        """Return the images with the layer's padding around them."""
         mode = self.layer.padding_mode
-        return F.pad(x, self._padding(), mode="constant" if mode == "zeros" else mode)
+        return F.pad(images, self._padding(), mode="constant" if mode == "zeros" else mode)
 
     def _padding(self) -> list[int]:
-        """As :func:`torch.nn.functional.pad` takes it: of the last dimension first."""
-        layer, padding = self.layer, []
-        for d in reversed(range(len(layer.kernel_size))):
+        """Return the padding of both sides of each dimension, last dimension first, as :func:`F.pad` takes it."""
+        layer = self.layer
+        padding: list[int] = []
+        for dim in reversed(range(len(layer.kernel_size))):
             if layer.padding == "same":
-                total = layer.dilation[d] * (layer.kernel_size[d] - 1)
+                total = layer.dilation[dim] * (layer.kernel_size[dim] - 1)
                 padding += [total // 2, total - total // 2]
+            elif layer.padding == "valid":
+                padding += [0, 0]
             else:
-                padding += [0, 0] if layer.padding == "valid" else [layer.padding[d]] * 2
+                padding += [layer.padding[dim], layer.padding[dim]]
         return padding
+
+
+def _sum_over_window(gram: Tensor, first_dim: int, second_dim: int, window: _Window) -> Tensor:
+    """Return inner products between positions of the kernel, given those between pixels along two dimensions."""
+    index = [slice(None)] * gram.ndim
+    total: Tensor | None = None
+    for pixels in window.pixels():
+        index[first_dim] = pixels
+        index[second_dim] = pixels
+        summand = gram[tuple(index)]
+        total = summand if total is None else total + summand
+    assert total is not None  # a kernel has at least one element
+    return total

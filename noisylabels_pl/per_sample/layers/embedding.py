@@ -8,44 +8,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisylabels_pl.per_sample.layers.base import ClosedForm
+from noisylabels_pl.functional.precision import at_least_float32
+from noisylabels_pl.per_sample.layers.base import OnDemandClosedForm
 
 
-class Embedding(ClosedForm):
+class Embedding(OnDemandClosedForm):
+    """Per-sample gradients of :class:`torch.nn.Embedding`: for each token the sum of the backprops where it stands.
+
+    Args:
+        layer: the layer.
+        activations: the tokens, integers ``(B, ...)``.
+        backprops: the gradients at its output, ``(B, ..., embedding_dim)``.
+    """
+
+    def __init__(self, layer: Any, activations: Tensor, backprops: Tensor) -> None:
+        super().__init__(layer, activations, backprops)
+        self.values_per_sample = 2 * backprops[0].numel()
+
     @staticmethod
-    def fits(layer: Any, args: tuple[Any, ...]) -> bool:
-        return (
-            ClosedForm.fits(layer, args)
-            and layer.max_norm is None
-            and not layer.scale_grad_by_freq
-            and not layer.sparse
-        )
+    def supports(layer: Any, args: tuple[Any, ...]) -> bool:
+        plain = layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+        return plain and OnDemandClosedForm.supports(layer, args)
 
-    def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
-        super().__init__(layer, x, g)
-        self.size = 2 * g[0].numel()
-
-    def part(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``(b, T)`` and their gradients ``(b, T, d)``."""
-        x = self.x[rows].reshape(len(self.x[rows]), -1)
-        g = self.g[rows].to(torch.promote_types(self.g.dtype, torch.float32))
-        g = g.reshape(*x.shape, g.shape[-1])
+    def select(self, indices: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens ``(b, T)`` and backprops ``(b, T, embedding_dim)``, which are 0 at padding tokens."""
+        tokens = self.activations[indices]
+        tokens = tokens.reshape(len(tokens), -1)
+        backprops = at_least_float32(self.backprops[indices])
+        backprops = backprops.reshape(*tokens.shape, backprops.shape[-1])
         if self.layer.padding_idx is not None:
-            g = g * (x != self.layer.padding_idx).unsqueeze(2)
-        return x, g
+            is_token = tokens != self.layer.padding_idx
+            backprops = backprops * is_token.unsqueeze(2)
+        return tokens, backprops
 
-    def batch_gradient(self, name: str, x: Tensor, g: Tensor) -> Tensor:
-        return g.new_zeros(self.layer.weight.shape).index_add_(0, x.flatten(), g.flatten(0, 1))
+    def per_sample_gradient(self, name: str, chunk: slice) -> Tensor:
+        tokens, backprops = self.select(chunk)
+        gradients = backprops.new_zeros(len(tokens), *self.layer.weight.shape)
+        return gradients.scatter_add_(1, tokens.unsqueeze(2).expand_as(backprops), backprops)
 
-    def per_sample_gradient(self, name: str, rows: slice) -> Tensor:
-        x, g = self.part(rows)
-        grads = g.new_zeros(len(x), *self.layer.weight.shape)
-        return grads.scatter_add_(1, x.unsqueeze(2).expand_as(g), g)
+    def squared_norm(self, names: Sequence[str], chunk: slice) -> Tensor:
+        # Only the rows of tokens that a sample has are computed, not the whole table for each sample.
+        tokens, backprops = self.select(chunk)
+        num_embeddings = self.layer.num_embeddings
+        samples = torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
+        rows, row_of_position = (samples * num_embeddings + tokens).unique(return_inverse=True)
+        row_gradients = backprops.new_zeros(len(rows), backprops.shape[2])
+        row_gradients.index_add_(0, row_of_position.flatten(), backprops.flatten(0, 1))
+        sample_of_row = rows // num_embeddings
+        return backprops.new_zeros(len(tokens)).index_add_(0, sample_of_row, row_gradients.square().sum(1))
 
-    def squared_norm(self, names: Sequence[str], rows: slice) -> Tensor:
-        x, g = self.part(rows)
-        count = self.layer.num_embeddings
-        places = torch.arange(len(x), device=x.device).unsqueeze(1) * count + x
-        found, inverse = places.unique(return_inverse=True)
-        sums = g.new_zeros(len(found), g.shape[2]).index_add_(0, inverse.flatten(), g.flatten(0, 1))
-        return g.new_zeros(len(x)).index_add_(0, found // count, sums.square().sum(1))
+    def batch_gradient(self, name: str, activations: Tensor, backprops: Tensor) -> Tensor:
+        gradient = backprops.new_zeros(self.layer.weight.shape)
+        return gradient.index_add_(0, activations.flatten(), backprops.flatten(0, 1))

@@ -1,4 +1,4 @@
-"""Per-sample gradients of a layer without a closed form."""
+"""Per-sample gradients of layers without a closed form."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from noisylabels_pl.per_sample.layers.base import LayerGradients, NotByLayersError, squares
+from noisylabels_pl.per_sample.layers.base import LayerGradients, UnsupportedLayerError, sum_of_squares
 
 
 class GenericLayer(LayerGradients):
-    """Gradients of any layer by calling it again for each sample, with :mod:`torch.func`.
+    """Per-sample gradients of any layer, by calling it again for each sample with :mod:`torch.func`.
 
-    Tensors among its arguments that have as many rows as the batch are taken to have one for each sample.
+    A tensor argument whose first dimension is as long as the batch is taken to hold one row for each sample. Every
+    other argument is passed unchanged.
 
     Args:
-        name: of the layer in the network.
+        name: the name of the layer in the network, for messages.
         layer: the layer.
-        args: what it was called with.
-        kwargs: likewise.
-        grads: the gradients at the tensors that it returned, see :func:`tensors`; ``None`` is 0.
+        args: the positional arguments of the call.
+        kwargs: the keyword arguments of the call.
+        backprops: the gradients ``(B, ...)`` at each tensor of :func:`floating_point_tensors` of the layer's output;
+            ``None`` stands for 0.
     """
 
     def __init__(
@@ -31,81 +33,107 @@ class GenericLayer(LayerGradients):
         layer: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        grads: Sequence[Tensor | None],
+        backprops: Sequence[Tensor | None],
     ) -> None:
         self.name = name
         self.layer = layer
-        self.call = args, kwargs
-        self.grads = {place: grad for place, grad in enumerate(grads) if grad is not None}
-        self.trainable = {name: value.detach() for name, value in layer.named_parameters() if value.requires_grad}
-        self.size = sum(value.numel() for value in self.trainable.values())
-        given = dict(enumerate(args)) | kwargs
-        batch = len(next(iter(self.grads.values())))
-        self.inputs = {k: v for k, v in given.items() if isinstance(v, Tensor) and v.ndim and len(v) == batch}
-        self.fixed = {k: v for k, v in given.items() if k not in self.inputs}
-        self._last: tuple[slice, dict[str, Tensor]] | None = None
+        self.args = args
+        self.kwargs = kwargs
+        self.backprops = {output: grad for output, grad in enumerate(backprops) if grad is not None}
+        self.parameters = {name: value.detach() for name, value in layer.named_parameters() if value.requires_grad}
+        self.values_per_sample = sum(value.numel() for value in self.parameters.values())
 
-    def per_sample_gradient(self, name: str, rows: slice) -> Tensor:
-        return self._gradients(rows)[name]
+        arguments: dict[int | str, Any] = dict(enumerate(args))
+        arguments.update(kwargs.items())
+        batch_size = len(next(iter(self.backprops.values())))
+        self.batched_arguments: dict[int | str, Tensor] = {}
+        self.shared_arguments: dict[int | str, Any] = {}
+        for key, value in arguments.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) == batch_size:
+                self.batched_arguments[key] = value
+            else:
+                self.shared_arguments[key] = value
 
-    def squared_norm(self, names: Sequence[str], rows: slice) -> Tensor:
-        grads = self._gradients(rows)
-        return torch.stack([squares(grads[name]) for name in names]).sum(0)
+        # Of the last chunk, because each parameter of the layer is asked for by itself.
+        self._cached_chunk: slice | None = None
+        self._cached_gradients: dict[str, Tensor] = {}
 
-    def weighted_gradient(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        args, kwargs = self.call
-        grads = {}
-        for place, grad in self.grads.items():
-            factors = weights.view(-1, *(1,) * (grad.ndim - 1))
-            grads[place] = torch.zeros_like(grad).index_copy_(0, rows, (grad[rows] * factors).to(grad.dtype))
+    def per_sample_gradient(self, name: str, chunk: slice) -> Tensor:
+        return self._gradients(chunk)[name]
+
+    def squared_norm(self, names: Sequence[str], chunk: slice) -> Tensor:
+        gradients = self._gradients(chunk)
+        return torch.stack([sum_of_squares(gradients[name]) for name in names]).sum(0)
+
+    def weighted_gradient(self, names: Sequence[str], indices: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        weighted_backprops = {}
+        for output, backprops in self.backprops.items():
+            factors = weights.view(-1, *(1,) * (backprops.ndim - 1))
+            weighted = (backprops[indices] * factors).to(backprops.dtype)
+            weighted_backprops[output] = torch.zeros_like(backprops).index_copy_(0, indices, weighted)
         with torch.enable_grad():
-            found = self._vjp(args, kwargs, grads)
-        return {name: found[name] for name in names}
+            gradients = self._vjp(self.args, self.kwargs, weighted_backprops)
+        return {name: gradients[name] for name in names}
 
-    def _gradients(self, rows: slice) -> dict[str, Tensor]:
-        if self._last is None or self._last[0] != rows:
-            self._last = rows, self._find_gradients(rows)
-        return self._last[1]
+    def _gradients(self, chunk: slice) -> dict[str, Tensor]:
+        """Return the gradients of all parameters for the samples of a chunk."""
+        if self._cached_chunk != chunk:
+            self._cached_gradients = self._compute_gradients(chunk)
+            self._cached_chunk = chunk
+        return self._cached_gradients
 
-    def _find_gradients(self, rows: slice) -> dict[str, Tensor]:
-        inputs = {name: value[rows] for name, value in self.inputs.items()}
-        grads = {place: grad[rows] for place, grad in self.grads.items()}
-        # Of the implementations of attention vmap knows the plain one; some layers run otherwise without gradients.
+    def _compute_gradients(self, chunk: slice) -> dict[str, Tensor]:
+        arguments = {key: value[chunk] for key, value in self.batched_arguments.items()}
+        backprops = {output: grad[chunk] for output, grad in self.backprops.items()}
+        # vmap knows only the plain implementation of attention. Gradients are enabled, because without them some layers
+        # take another path.
         with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             try:
-                found: dict[str, Tensor] = torch.vmap(self._of_one, randomness="different")(inputs, grads)
-                return found
-            except (RuntimeError, ValueError):  # a layer that vmap cannot take
-                return self._one_by_one(inputs, grads)
+                gradient_of_each = torch.vmap(self._sample_gradient, randomness="different")
+                gradients: dict[str, Tensor] = gradient_of_each(arguments, backprops)
+                return gradients
+            except (RuntimeError, ValueError):  # from a layer that vmap cannot map
+                return self._compute_one_by_one(arguments, backprops)
 
-    def _one_by_one(self, inputs: dict[Any, Tensor], grads: dict[int, Tensor]) -> dict[str, Tensor]:
-        try:
-            singles = [
-                self._of_one({name: value[i] for name, value in inputs.items()}, {p: g[i] for p, g in grads.items()})
-                for i in range(len(next(iter(grads.values()))))
-            ]
-        except (RuntimeError, ValueError) as error:
-            raise NotByLayersError(f"layer {self.name!r} cannot be called with one sample ({error})") from error
-        return {name: torch.stack([single[name] for single in singles]) for name in self.trainable}
+    def _compute_one_by_one(
+        self, arguments: dict[int | str, Tensor], backprops: dict[int, Tensor]
+    ) -> dict[str, Tensor]:
+        num_samples = len(next(iter(backprops.values())))
+        sample_gradients = []
+        for sample in range(num_samples):
+            sample_arguments = {key: value[sample] for key, value in arguments.items()}
+            sample_backprops = {output: grad[sample] for output, grad in backprops.items()}
+            try:
+                sample_gradients.append(self._sample_gradient(sample_arguments, sample_backprops))
+            except (RuntimeError, ValueError) as error:
+                raise UnsupportedLayerError(
+                    f"layer {self.name!r} cannot be called with one sample ({error})"
+                ) from error
+        return {name: torch.stack([gradients[name] for gradients in sample_gradients]) for name in self.parameters}
 
-    def _of_one(self, inputs: dict[Any, Tensor], grads: dict[int, Tensor]) -> dict[str, Tensor]:
-        given = self.fixed | {name: value.unsqueeze(0) for name, value in inputs.items()}
-        args = tuple(given[i] for i in range(sum(isinstance(name, int) for name in given)))
-        kwargs = {name: value for name, value in given.items() if isinstance(name, str)}
+    def _sample_gradient(self, arguments: dict[int | str, Tensor], backprops: dict[int, Tensor]) -> dict[str, Tensor]:
+        """Return the gradients for one sample, from arguments and backprops without a batch dimension."""
+        call = dict(self.shared_arguments)
+        for key, value in arguments.items():
+            call[key] = value.unsqueeze(0)
+        args = tuple(call[position] for position in range(len(self.args)))
+        kwargs = {key: call[key] for key in self.kwargs}
+        batched_backprops = {output: grad.unsqueeze(0) for output, grad in backprops.items()}
+        return self._vjp(args, kwargs, batched_backprops)
 
-        return self._vjp(args, kwargs, {place: grad.unsqueeze(0) for place, grad in grads.items()})
+    def _vjp(self, args: tuple[Any, ...], kwargs: dict[str, Any], backprops: dict[int, Tensor]) -> dict[str, Tensor]:
+        """Return the gradients of a call of the layer, summed over its batch."""
 
-    def _vjp(self, args: tuple[Any, ...], kwargs: dict[str, Any], grads: dict[int, Tensor]) -> dict[str, Tensor]:
-        def outputs_of(trainable: dict[str, Tensor]) -> dict[int, Tensor]:
-            outputs = tensors(torch.func.functional_call(self.layer, trainable, args, kwargs))
-            return {place: outputs[place] for place in grads}
+        def outputs_of(parameters: dict[str, Tensor]) -> dict[int, Tensor]:
+            outputs = floating_point_tensors(torch.func.functional_call(self.layer, parameters, args, kwargs))
+            return {output: outputs[output] for output in backprops}
 
-        _, vjp, *_ = torch.func.vjp(outputs_of, self.trainable)
-        found: dict[str, Tensor] = vjp(grads)[0]
-        return found
+        _, vjp, *_ = torch.func.vjp(outputs_of, self.parameters)
+        gradients: dict[str, Tensor] = vjp(backprops)[0]
+        return gradients
 
 
-def tensors(output: Any) -> list[Tensor]:
-    """The tensors of real numbers that a layer returned, by itself or in a tuple."""
+def floating_point_tensors(output: Any) -> list[Tensor]:
+    """Return the floating-point tensors that a layer returned, by themselves or in a tuple."""
     values = output if isinstance(output, (tuple, list)) else (output,)
     return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]

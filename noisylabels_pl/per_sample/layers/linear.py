@@ -8,15 +8,25 @@ from noisylabels_pl.per_sample.layers.base import LinearLike
 
 
 class Linear(LinearLike):
-    def batch_gradient(self, name: str, x: Tensor, g: Tensor) -> Tensor:
-        g = g.flatten(0, -2)
-        return g.sum(0) if name == "bias" else g.mT @ x.flatten(0, -2)
+    """Per-sample gradients of :class:`torch.nn.Linear`; every dimension between the first and the last is a position.
 
-    def places(self) -> int:
-        return self.columns(self.x[:1]).shape[1]
+    Args:
+        layer: the layer.
+        activations: its input, ``(B, ..., in_features)``.
+        backprops: the gradients at its output, ``(B, ..., out_features)``.
+    """
 
-    def columns(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), -1, x.shape[-1])
+    def num_input_positions(self) -> int:
+        return self.unfold_activations(self.activations[:1]).shape[1]
 
-    def rows(self, g: Tensor) -> Tensor:
-        return g.reshape(len(g), -1, g.shape[-1])
+    def unfold_activations(self, activations: Tensor) -> Tensor:
+        return activations.reshape(len(activations), -1, activations.shape[-1])
+
+    def unfold_backprops(self, backprops: Tensor) -> Tensor:
+        return backprops.reshape(len(backprops), -1, backprops.shape[-1])
+
+    def batch_gradient(self, name: str, activations: Tensor, backprops: Tensor) -> Tensor:
+        backprops = backprops.flatten(0, -2)
+        if name == "bias":
+            return backprops.sum(0)
+        return backprops.mT @ activations.flatten(0, -2)

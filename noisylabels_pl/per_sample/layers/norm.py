@@ -1,4 +1,4 @@
-"""What a layer contributes to per-sample gradients, given its inputs and the gradients at its outputs."""
+"""Per-sample gradients of layer and group normalization."""
 
 from __future__ import annotations
 
@@ -10,52 +10,78 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisylabels_pl.per_sample.layers.base import ClosedForm, LayerGradients, chunks
+from noisylabels_pl.functional.precision import at_least_float32
+from noisylabels_pl.per_sample.layers.base import ClosedForm, chunks
 
 
-class Affine(LayerGradients):
-    """A normalization with a scale and a shift: so few numbers for each sample that they are found once and kept."""
+class AffineNorm(ClosedForm):
+    """Per-sample gradients of a normalization with a scale (``weight``) and a shift (``bias``).
 
-    def __init__(self, layer: Any, x: Tensor, g: Tensor) -> None:
+    They have so few values that they are computed at once, and activations and backprops are not kept.
+
+    Args:
+        layer: the layer.
+        activations: its input, ``(B, ...)``.
+        backprops: the gradients at its output, of the same shape.
+    """
+
+    reduces_backprops = True
+
+    def __init__(self, layer: Any, activations: Tensor, backprops: Tensor) -> None:
         self.layer = layer
-        self.size = 2 * layer.weight.numel()
-        dtype = torch.promote_types(g.dtype, torch.float32)
-        rows = chunks(x, 4 * x[:1].numel())
-        weights, biases = zip(*(self.each(x[part].to(dtype), g[part].to(dtype)) for part in rows), strict=True)
-        self.grads = {"weight": torch.cat(weights), "bias": torch.cat(biases)}
-
-    fits = ClosedForm.fits
-
-    def per_sample_gradient(self, name: str, rows: slice) -> Tensor:
-        return self.grads[name][rows]
-
-    def weighted_gradient(self, names: Sequence[str], rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        factors = weights.view(-1, *(1,) * self.layer.weight.ndim)
-        return {name: (factors * self.grads[name][rows]).sum(0) for name in names}
+        self.values_per_sample = 2 * layer.weight.numel()
+        scale_gradients = []
+        shift_gradients = []
+        for chunk in chunks(activations, 4 * activations[:1].numel()):
+            chunk_backprops = at_least_float32(backprops[chunk])
+            chunk_activations = activations[chunk].to(chunk_backprops.dtype)
+            scale_gradient, shift_gradient = self.scale_and_shift_gradients(chunk_activations, chunk_backprops)
+            scale_gradients.append(scale_gradient)
+            shift_gradients.append(shift_gradient)
+        self.gradients = {"weight": torch.cat(scale_gradients), "bias": torch.cat(shift_gradients)}
 
     @abstractmethod
-    def each(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """``(b, ...)`` each: the gradients of the scale and of the shift."""
+    def scale_and_shift_gradients(self, activations: Tensor, backprops: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of scale and shift for each sample, both ``(b, *weight.shape)``."""
+
+    def per_sample_gradient(self, name: str, chunk: slice) -> Tensor:
+        return self.gradients[name][chunk]
+
+    def weighted_gradient(self, names: Sequence[str], indices: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        factors = weights.view(-1, *(1,) * self.layer.weight.ndim)
+        return {name: (factors * self.gradients[name][indices]).sum(0) for name in names}
 
 
-class LayerNorm(Affine):
-    def each(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+class LayerNorm(AffineNorm):
+    """Per-sample gradients of :class:`torch.nn.LayerNorm`."""
+
+    def scale_and_shift_gradients(self, activations: Tensor, backprops: Tensor) -> tuple[Tensor, Tensor]:
         shape = self.layer.normalized_shape
-        scaled = g * F.layer_norm(x, shape, eps=self.layer.eps)
-        return scaled.reshape(len(x), -1, *shape).sum(1), g.reshape(len(x), -1, *shape).sum(1)
+        products = backprops * F.layer_norm(activations, shape, eps=self.layer.eps)
+        scale_gradients = products.reshape(len(activations), -1, *shape).sum(1)
+        shift_gradients = backprops.reshape(len(activations), -1, *shape).sum(1)
+        return scale_gradients, shift_gradients
 
 
-class GroupNorm(Affine):
-    def each(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        # By hand, because F.group_norm is slow on channels that come last.
-        x, g = (value.reshape(*value.shape[:2], -1) for value in (x, g))
-        means, shift = x.mean(2), g.sum(2)
-        x = x - means.unsqueeze(2)
-        offsets = means - self._of_groups(means)
-        variances = self._of_groups(x.square().mean(2) + offsets.square())
-        return ((x * g).sum(2) + offsets * shift) * (variances + self.layer.eps).rsqrt(), shift
+class GroupNorm(AffineNorm):
+    """Per-sample gradients of :class:`torch.nn.GroupNorm`."""
 
-    def _of_groups(self, values: Tensor) -> Tensor:
-        """The mean over each group's channels, for each of its channels."""
-        groups = values.reshape(len(values), self.layer.num_groups, -1)
+    def scale_and_shift_gradients(self, activations: Tensor, backprops: Tensor) -> tuple[Tensor, Tensor]:
+        # Without F.group_norm, which is slow where channels come last in memory. A channel is centered on its own mean;
+        # the distance of that mean to the group's is added afterwards, to the variance and to the gradient.
+        activations = activations.reshape(*activations.shape[:2], -1)
+        backprops = backprops.reshape(*backprops.shape[:2], -1)
+        channel_means = activations.mean(2)
+        centered = activations - channel_means.unsqueeze(2)
+        offsets = channel_means - self._group_means(channel_means)
+        group_variances = self._group_means(centered.square().mean(2) + offsets.square())
+        inverse_deviations = (group_variances + self.layer.eps).rsqrt()
+
+        shift_gradients = backprops.sum(2)
+        scale_gradients = ((centered * backprops).sum(2) + offsets * shift_gradients) * inverse_deviations
+        return scale_gradients, shift_gradients
+
+    def _group_means(self, channel_values: Tensor) -> Tensor:
+        """Return for each channel ``(b, channels)`` the mean of the values over the channels of its group."""
+        groups = channel_values.reshape(len(channel_values), self.layer.num_groups, -1)
         return groups.mean(2, keepdim=True).expand_as(groups).flatten(1)

@@ -1,0 +1,107 @@
+"""Writes the README's table and picture from the runs of experiments/digits/run.sh.
+
+usage: python -m experiments._report.digits RUNS, from the repository root
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments._report.markdown import markdown_table, replace_section
+from experiments._report.rows import Row, group_by, mean_std, provenance, read_rows
+
+HEADER = (
+    "digits, 40 % symmetric noise",
+    "epochs",
+    "steps",
+    "last epoch",
+    "mean of last 10",
+    "best noisy-validation epoch",
+    "best (oracle)",
+    "right labels: selected",
+    "right labels: all",
+    "realized noise",
+)
+NUMBERS = ("last", "last_10", "best_val", "best_oracle")
+CURVES = (("test/acc", "test accuracy"), ("train/memorized", "wrong training labels memorized"))
+STYLES = {"crust": ("#0072B2", "-", "CRUST"), "ce": ("#D55E00", "--", "cross-entropy")}
+
+
+def momentum(row: Row) -> float:
+    """Return the optimizer's momentum."""
+    return float(row["config"]["optim"].get("momentum", 0))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the table: a line for each method, momentum and number of epochs."""
+    groups = group_by(rows, lambda row: (row["method"], momentum(row), row["epochs"]))
+    body = []
+    for (method, used_momentum, epochs), runs in groups.items():
+        overrides = f"method={method} optim=sgd_momentum" if used_momentum else f"method={method}"
+        steps = sorted({run["steps"] for run in runs})
+        accuracies = [mean_std([run["test_acc"][number] for run in runs]) for number in NUMBERS]
+        body.append(
+            [
+                f"`{overrides}`",
+                str(epochs),
+                f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,}-{steps[-1]:,}",
+                *accuracies,
+                mean_std([run["selection_precision"] for run in runs]),
+                mean_std([run["pool_precision"] for run in runs]),
+                mean_std([run["noise"]["realized_rate"] for run in runs]),
+            ]
+        )
+    return markdown_table(HEADER, body)
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw the longest runs without momentum: mean and range over seeds of the metrics of ``CURVES`` by epoch.
+
+    Args:
+        rows: of the methods in ``STYLES``; others are left out.
+        path: of the PNG file to write.
+    """
+    longest = max(row["epochs"] for row in rows)
+    shown = [row for row in rows if row["epochs"] == longest and momentum(row) == 0 and row["method"] in STYLES]
+    groups = group_by(shown, lambda row: row["method"])
+    figure = Figure(figsize=(9, 3.4), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(CURVES), sharey=True, sharex=True)
+    for axis, (metric, title) in zip(axes, CURVES, strict=True):
+        for method, runs in groups.items():
+            draw_range(axis, [run["history"][metric] for run in runs], *STYLES[method])
+        axis.set(xlabel="epoch", title=title, ylim=(0, 100))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share of samples (%)")
+    axes[0].legend(loc="lower left")
+    figure.suptitle(
+        "scikit-learn digits, 40 % symmetric label noise, MLP 512-512: mean and range of 3 seeds", fontsize=10
+    )
+    figure.savefig(path)
+
+
+def draw_range(axis: Any, runs: Sequence[Sequence[float]], color: str, style: str, label: str) -> None:
+    """Draw the mean of several runs by epoch, in per cent, and shade their range."""
+    means, lows, highs = [], [], []
+    for values in zip(*runs, strict=True):  # of one epoch
+        means.append(100 * sum(values) / len(values))
+        lows.append(100 * min(values))
+        highs.append(100 * max(values))
+    epochs = range(len(means))
+    axis.plot(epochs, means, style, c=color, label=label)
+    axis.fill_between(epochs, lows, highs, color=color, alpha=0.2, linewidth=0)
+
+
+def write(document: Path, picture: Path, runs: Path) -> None:
+    """Write the table of the runs below a folder into the document, and draw the picture."""
+    rows = read_rows(runs)
+    replace_section(document, f"{table(rows)}\n\n{provenance(rows)}")
+    draw(rows, picture)
+
+
+if __name__ == "__main__":
+    write(Path("README.md"), Path("docs/images/digits.png"), Path(sys.argv[1]))

@@ -1,0 +1,227 @@
+"""Builds the module and the Trainer of a fit from a composed configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
+from noisylabels_pl.core import REGRESSION_LOSSES, TASKS, Artifacts, CriterionCallback, Supervised, check_task
+from noisylabels_pl.core.task import TaskName
+from noisylabels_pl.data import NoisyDataModule
+from noisylabels_pl.functional import check_choice
+
+# The tasks of torch's losses. Our losses and methods have an attribute ``tasks``, our callbacks one in their ``needs``.
+_TASKS_OF_LOSSES = dict.fromkeys((nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss), ("classification",))
+_TASKS_OF_LOSSES |= dict.fromkeys(REGRESSION_LOSSES, ("regression",))
+
+# Some of conf/method, to suggest where a method does not fit the data.
+SUGGESTED_METHODS = {
+    "classification": ("ce", "crust", "elr", "forward", "prl_l", "co_prl_l"),
+    "regression": ("mse", "huber", "prl_l", "prl_g", "co_prl_l"),
+}
+
+
+@dataclass
+class Experiment:
+    """A fit and its parts.
+
+    Attributes:
+        datamodule: the data, after ``setup()``.
+        module: the network with its loss.
+        trainer: the Trainer.
+        history: the metrics of all epochs.
+        artifacts: the outputs of all stages.
+    """
+
+    datamodule: NoisyDataModule
+    module: L.LightningModule
+    trainer: L.Trainer
+    history: History
+    artifacts: Artifacts = field(default_factory=dict)
+
+
+def build_trainer(
+    config: DictConfig,
+    folder: Path,
+    datamodule: NoisyDataModule,
+    method: Any,
+    callbacks: Sequence[L.Callback] = (),
+    *,
+    log: bool = True,
+    max_epochs: int | None = None,
+    monitor: str | None = None,
+) -> Experiment:
+    """Build the module and the Trainer of a fit.
+
+    Args:
+        config: composed from ``conf/``.
+        folder: for checkpoints and the CSV file.
+        datamodule: after ``setup()``.
+        method: a criterion, a callback, or a module class with its own options bound.
+        callbacks: for the Trainer, besides those that every run has.
+        log: whether to use the configured loggers too, such as W&B.
+        max_epochs: replaces ``config.trainer.max_epochs``.
+        monitor: replaces ``config.monitor``.
+
+    Returns:
+        All that the fit needs; nothing is trained.
+    """
+    module = _make_module(config, datamodule, method)
+    csv_path = None
+    if config.logger.get("csv"):
+        csv_path = folder / config.logger.csv
+    history = History(csv_path, TASKS[task_of(datamodule)].metric)
+
+    all_callbacks: list[L.Callback] = []
+    if isinstance(method, L.Callback):
+        all_callbacks.append(method)
+    if datamodule.clean_targets is not None:
+        observed = datamodule.labels.observed[datamodule.train_indices]
+        all_callbacks.append(LabelQuality(datamodule.clean_targets, observed))
+    all_callbacks += [*callbacks, history, _last_checkpoint(folder)]
+    if len(datamodule.val_indices):
+        all_callbacks.append(_best_checkpoint(folder, monitor or config.monitor))
+    show_progress = sys.stdout.isatty()
+    if show_progress:
+        all_callbacks.append(ProgressBar())
+
+    loggers = []
+    if log:
+        loggers = _make_loggers(config)
+    if max_epochs is None:
+        max_epochs = config.trainer.max_epochs
+    trainer = instantiate(
+        config.trainer,
+        max_epochs=max_epochs,
+        callbacks=all_callbacks,
+        logger=loggers or False,
+        default_root_dir=str(folder),
+        enable_progress_bar=show_progress,
+    )
+    return Experiment(datamodule, module, trainer, history)
+
+
+def task_of(datamodule: NoisyDataModule) -> TaskName:
+    """Return the task of a dataset, which follows from its targets: ``classification`` or ``regression``."""
+    return "regression" if datamodule.arrays.is_regression else "classification"
+
+
+def check_method(method: Any, task: str) -> None:
+    """Check that a method is made for a task.
+
+    Args:
+        method: a criterion, a callback, a staged method, or a module class with its own options bound.
+        task: the task of the data.
+
+    Raises:
+        ValueError: the method is not made for the task; the message suggests some that are.
+    """
+    owner = method.func if isinstance(method, partial) else method
+    name = getattr(owner, "__name__", type(owner).__name__)
+    if isinstance(owner, CriterionCallback):
+        tasks: Sequence[str] = owner.needs.tasks
+    else:
+        tasks = getattr(owner, "tasks", _TASKS_OF_LOSSES.get(type(owner), (task,)))
+    try:
+        check_task(name, tasks, task)
+    except ValueError as error:
+        suggested = ", ".join(SUGGESTED_METHODS[task])
+        raise ValueError(f"{error}; take a method for {task}, such as one of {suggested}") from error
+
+
+def close_wandb(trainer: L.Trainer) -> None:
+    """Close the run of W&B, so that the next job of a sweep opens a run of its own."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+            logger.experiment.finish()
+
+
+def to_json(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as JSON types, with its interpolations resolved.
+
+    Example:
+        >>> to_json(OmegaConf.create({"seed": 3, "data": {"seed": "${seed}"}}))
+        {'seed': 3, 'data': {'seed': 3}}
+    """
+    container = OmegaConf.to_container(config, resolve=True)
+    return {str(key): value for key, value in container.items()} if isinstance(container, dict) else {}
+
+
+def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -> L.LightningModule:
+    """Return the method's own module, or a classifier or regressor that the method's loss or callback works on."""
+    if not isinstance(method, (nn.Module, L.Callback, partial)) or isinstance(method, L.LightningModule):
+        raise TypeError(
+            f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
+        )
+    task = task_of(datamodule)
+    check_method(method, task)
+    num_outputs = datamodule.arrays.num_outputs
+    optimizer = instantiate(config.optim)
+    scheduler = instantiate(config.schedule)
+    if isinstance(method, partial):
+        options: dict[str, Any] = {"optimizer": optimizer, "scheduler": scheduler}
+        if task != "classification":  # a module class for classification alone need not take the argument
+            options["task"] = task
+        module: L.LightningModule = method(partial(_make_net, config, datamodule), num_outputs, **options)
+        return module
+    net = _make_net(config, datamodule)
+    criterion = None
+    if isinstance(method, nn.Module):
+        criterion = method
+    return Supervised(net, TASKS[task](num_outputs), optimizer, scheduler, criterion=criterion)
+
+
+def _make_net(config: DictConfig, datamodule: NoisyDataModule) -> nn.Module:
+    """Return a new network for the dataset."""
+    num_outputs = datamodule.arrays.num_outputs
+    net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=num_outputs)
+    if config.channels_last:
+        net.to(memory_format=torch.channels_last)
+    if config.compile:
+        backend = "inductor" if config.compile is True else config.compile
+        check_choice("compile", backend, torch.compiler.list_backends(exclude_tags=()))
+        net.compile(backend=backend)
+    return net
+
+
+def _make_loggers(config: DictConfig) -> list[Logger]:
+    """Return the configured loggers besides the CSV file, with the configuration logged."""
+    loggers = [instantiate(logger) for name, logger in config.logger.items() if name != "csv"]
+    for logger in loggers:
+        logger.log_hyperparams(to_json(config))
+    return loggers
+
+
+def _last_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Return the callback that writes ``last.ckpt`` after every epoch."""
+    return ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="last",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def _best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
+    """Return the callback that writes ``best.ckpt`` after the best epoch."""
+    return ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        mode="min" if monitor.endswith("loss") else "max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )

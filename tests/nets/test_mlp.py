@@ -1,0 +1,32 @@
+"""The fully connected network."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from noisylabels_pl.nets import mlp
+from tests.nets.sizes import check_size
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "parameters"),
+    [
+        ((1, 8, 8), 10, 64 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10),
+        ((7,), 3, 7 * 512 + 512 + 512 * 512 + 512 + 512 * 3 + 3),
+    ],
+)
+def test_size_follows_from_the_data(shape: tuple[int, ...], classes: int, parameters: int) -> None:
+    check_size(mlp, shape, classes, parameters)
+
+
+def test_a_leaky_mlp() -> None:
+    layers = mlp((512,), 10, hidden=(256, 256), negative_slope=0.01)
+    slopes = [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)]
+    assert slopes == [0.01, 0.01]
+    assert sum(isinstance(layer, nn.Linear) for layer in layers) == 3
+
+
+def test_dropout_after_each_hidden_layer() -> None:
+    kinds = [type(layer).__name__ for layer in mlp((4,), 2, hidden=(8, 8), dropout=0.5)]
+    assert kinds == ["Flatten", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]

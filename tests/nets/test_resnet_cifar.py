@@ -1,0 +1,34 @@
+"""ResNet-32 for 32x32 images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from noisylabels_pl.nets import resnet32_cifar
+from tests.nets.sizes import check_size
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters"),
+    [
+        # He et al. 2016, table 6, and CRUST's code: 0.46 M.
+        ((3, 32, 32), 464_154),
+        ((1, 28, 28), 464_154 - 2 * 9 * 16),
+    ],
+)
+def test_size_follows_from_the_data(shape: tuple[int, ...], parameters: int) -> None:
+    check_size(resnet32_cifar, shape, 10, parameters)
+
+
+def test_blocks_keep_half_of_the_pixels_and_pad_channels() -> None:
+    block: Any = resnet32_cifar((3, 32, 32), 10)[6]
+    nn.init.zeros_(block.bn2.weight)  # leaves the shortcut
+    x = torch.rand(1, 16, 8, 8)
+    out = block(x)
+    assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
+    assert not out[:, :8].any()
+    assert not out[:, 24:].any()
