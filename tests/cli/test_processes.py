@@ -16,7 +16,6 @@ import torch
 
 from tests.helpers import options, wait_for_lines
 
-pytestmark = pytest.mark.processes
 Cli = Callable[..., Path]
 COMMAND = [sys.executable, "-m", "noisylabels_pl"]
 SMALL = ["trainer=cpu", "data.train_size=400", "data.val_fraction=0.2"]
@@ -26,6 +25,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.processes
 def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(cli: Cli, tmp_path: Path) -> None:
     command = [*COMMAND, *SMALL, "trainer.max_epochs=300", "hydra.run.dir=run"]
     process = subprocess.Popen(
@@ -75,6 +75,7 @@ def test_a_sweep_over_subprocess_ddp_is_refused(cli: Cli, capfd: pytest.CaptureF
     assert "start the runs one by one from a shell" in capfd.readouterr().err
 
 
+@pytest.mark.processes
 def test_two_runs_at_the_same_time_do_not_share_a_folder(tmp_path: Path) -> None:
     command = [*COMMAND, *SMALL, "method=ce", "trainer.max_epochs=1"]
     runs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
@@ -82,6 +83,7 @@ def test_two_runs_at_the_same_time_do_not_share_a_folder(tmp_path: Path) -> None
     assert len(list(tmp_path.glob("outputs/*/*/result.json"))) == 2
 
 
+@pytest.mark.processes
 def test_help_is_quick_and_lists_the_groups(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
     for group in ("data", "method"):
