@@ -1,22 +1,35 @@
-"""Real data and small networks that the tests share."""
+"""Real data and small networks that the tests share, and how pytest shares the machine."""
 
 from __future__ import annotations
+
+import os
+
+# Before torch is imported. Several pytest processes run side by side, and each has its processes; more threads than
+# cores would only wait for each other. The networks of the tests are too small to gain from threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a pytest that a test starts gets no processes of its own
+    os.environ["PYTEST_XDIST_AUTO_NUM_WORKERS"] = "0"
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import pytest
-import torch
 
-from noisylabels_pl.core import Classifier
-from noisylabels_pl.data import Digits, LabelNoise
-from noisylabels_pl.nets import mlp
+if TYPE_CHECKING:
+    import lightning as L
+
+    from noisylabels_pl.core import Classifier
+    from noisylabels_pl.data import Digits
+
+# torch, Lightning and the package are imported inside of the fixtures: the process that only hands out tests to others
+# needs none of them.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
@@ -26,6 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def digits() -> Callable[..., Digits]:
     """Digits with 40 % symmetric noise, 300 training samples."""
+    from noisylabels_pl.data import Digits, LabelNoise
 
     def make(**options: Any) -> Digits:
         options = {"train_size": 300, "batch_size": 32, "val_fraction": 0.1} | options
@@ -39,6 +53,10 @@ def digits() -> Callable[..., Digits]:
 @pytest.fixture
 def classifier() -> Callable[..., Classifier]:
     """The same small network at every call."""
+    import torch
+
+    from noisylabels_pl.core import Classifier
+    from noisylabels_pl.nets import mlp
 
     def make(**options: Any) -> Classifier:
         torch.manual_seed(0)
@@ -51,6 +69,7 @@ def classifier() -> Callable[..., Classifier]:
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
     """A quiet trainer on the CPU."""
+    import lightning as L
 
     def make(*callbacks: L.Callback, **options: Any) -> L.Trainer:
         defaults: dict[str, Any] = {

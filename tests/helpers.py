@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,12 @@ def options(group: str) -> list[str]:
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The configuration of a command line."""
+    """Return the configuration of a command line: a copy, because each command line is composed only once."""
+    return deepcopy(_compose(overrides))
+
+
+@cache
+def _compose(overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides))
 

@@ -33,7 +33,7 @@ from noisylabels_pl import (
     indexed,
 )
 from noisylabels_pl import nets as backbones
-from noisylabels_pl.core import Classifier
+from noisylabels_pl.core import Classifier, CriterionCallback, Needs
 from noisylabels_pl.functional import transition_matrix
 from noisylabels_pl.per_sample import batchnorm_to_groupnorm
 
@@ -70,6 +70,15 @@ class WithCriterion(Plain):
         x, y = batch
         loss: Tensor = self.criterion(self(x), y)
         return loss
+
+
+class Intercepts(CriterionCallback):
+    """Sees the loss and leaves its value: the cost of seeing it."""
+
+    needs = Needs(positions=False)
+
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Any) -> Tensor:
+        return losses * 1
 
 
 class Clock(L.Callback):
@@ -131,6 +140,8 @@ def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str
         "CE": lambda: epoch(Plain(net()), plain_loader, precision),
         "CE again": lambda: epoch(Plain(net()), plain_loader, precision),
         "Classifier": lambda: epoch(Classifier(net(), 10, sgd), indexed_loader, precision),
+        "interception of a function": lambda: epoch(Plain(net()), plain_loader, precision, Intercepts()),
+        "interception of a criterion": callback(Intercepts, plain_loader),
         "GCE": callback(lambda: RobustLoss(GCELoss()), plain_loader),
         "forward correction": callback(lambda: RobustLoss(ForwardCorrectionLoss(T)), plain_loader),
         "ELR": callback(ELR),

@@ -28,6 +28,7 @@ class SampleTable:
         num_samples: ``n``, or ``None`` outside of a fit.
 
     Example:
+        >>> import torch
         >>> table = SampleTable()
         >>> table.set_num_samples(4)
         >>> table.write(torch.tensor([2, 0]), torch.tensor([0.5, 0.25]))
@@ -106,6 +107,7 @@ class SampleTables(dict[str, SampleTable]):
     """The tables of a method by name, which live and are saved together.
 
     Example:
+        >>> import torch
         >>> tables = SampleTables()
         >>> averages = tables.add("averages")
         >>> tables.set_num_samples(3)

@@ -1,4 +1,4 @@
-"""The command line as people start it: in processes of its own."""
+"""The command line as people start it: in processes, where the process matters."""
 
 from __future__ import annotations
 
@@ -7,32 +7,26 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from tests.helpers import options, wait_for_lines
 
-pytestmark = pytest.mark.processes
+Cli = Callable[..., Path]
 COMMAND = [sys.executable, "-m", "noisylabels_pl"]
 SMALL = ["trainer=cpu", "data.train_size=400", "data.val_fraction=0.2"]
-
-
-def run(folder: Path, *overrides: str, name: str = "run") -> dict[str, Any]:
-    command = [*COMMAND, *SMALL, *overrides, f"hydra.run.dir={name}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
-    return json.loads((folder / name / "result.json").read_text())
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(tmp_path: Path) -> None:
+@pytest.mark.processes
+def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(cli: Cli, tmp_path: Path) -> None:
     command = [*COMMAND, *SMALL, "trainer.max_epochs=300", "hydra.run.dir=run"]
     process = subprocess.Popen(
         command,
@@ -54,7 +48,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(tmp_path: Path)
     epochs = last["epoch"] + 3
     resume = [sys.executable, *resume[1:], f"trainer.max_epochs={epochs}"]
     subprocess.run([item for item in resume if item != "trainer.max_epochs=300"], cwd=tmp_path, check=True, timeout=120)
-    whole = run(tmp_path, f"trainer.max_epochs={epochs}", name="whole")
+    cli(*SMALL, f"trainer.max_epochs={epochs}", folder="whole")
+    whole = json.loads((tmp_path / "whole" / "result.json").read_text())
     resumed = json.loads((tmp_path / "run" / "result.json").read_text())
     for name in ("epoch", "step", "test/acc", "train/loss", "selection/size", "selection/overlap"):
         assert resumed["history"][name] == whole["history"][name], name
@@ -63,9 +58,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(tmp_path: Path)
     assert len(metrics.read_text().splitlines()) == 1 + epochs
 
 
-def test_a_sweep(tmp_path: Path) -> None:
-    overrides = ["-m", *SMALL, "method=ce,crust_paper", "noise.rate=0.2,0.6", "trainer.max_epochs=1"]
-    subprocess.run([*COMMAND, *overrides, "hydra.sweep.dir=sweep"], cwd=tmp_path, check=True, timeout=120)
+def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
+    cli("-m", *SMALL, "method=ce,crust_paper", "noise.rate=0.2,0.6", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
     rows = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/result.json"))]
     assert [row["name"] for row in rows] == [
         f"{method} on digits, sym {rate}, seed 0" for method in ("ce", "crust_paper") for rate in (0.2, 0.6)
@@ -74,13 +68,14 @@ def test_a_sweep(tmp_path: Path) -> None:
     assert rows[0]["noise"] == rows[2]["noise"] != rows[1]["noise"]
 
 
-def test_a_sweep_over_subprocess_ddp_is_refused(tmp_path: Path) -> None:
-    command = [*COMMAND, "-m", *SMALL, "trainer=ddp_cpu", "seed=0,1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode != 0
-    assert "start the runs one by one from a shell" in done.stderr
+def test_a_sweep_over_subprocess_ddp_is_refused(cli: Cli, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_with:
+        cli("-m", *SMALL, "trainer=ddp_cpu", "seed=0,1")
+    assert exit_with.value.code not in (0, None)
+    assert "start the runs one by one from a shell" in capfd.readouterr().err
 
 
+@pytest.mark.processes
 def test_two_runs_at_the_same_time_do_not_share_a_folder(tmp_path: Path) -> None:
     command = [*COMMAND, *SMALL, "method=ce", "trainer.max_epochs=1"]
     runs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
@@ -88,6 +83,7 @@ def test_two_runs_at_the_same_time_do_not_share_a_folder(tmp_path: Path) -> None
     assert len(list(tmp_path.glob("outputs/*/*/result.json"))) == 2
 
 
+@pytest.mark.processes
 def test_help_is_quick_and_lists_the_groups(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
     for group in ("data", "method"):

@@ -14,7 +14,7 @@ import lightning as L
 import pytest
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch._dynamo.utils import counters
@@ -30,6 +30,7 @@ from .methods import (
     EPOCHS,
     NEEDED,
     SAMPLES,
+    STATE,
     as_callbacks,
     assert_same,
     composed_method,
@@ -43,17 +44,6 @@ from .methods import (
 
 Make = Callable[..., Any]
 every_method = pytest.mark.parametrize("method", one_of_each_mechanism())
-
-
-class Stop(L.Callback):
-    """Fails in the middle of an epoch, as a machine does."""
-
-    def __init__(self, epoch: int = 7) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.current_epoch == self.epoch and trainer.fit_loop.batch_idx == 1:
-            raise InterruptedError("stopped")
 
 
 def raw(config: DictConfig) -> Any:
@@ -73,45 +63,45 @@ def test_it_composes_with_every_dataset_and_noise(method: str) -> None:
 
 
 @every_method
-def test_worker_processes_change_nothing(method: str, tmp_path: Path) -> None:
-    runs = []
-    for workers in (0, 2):
-        recorder = Recorder()
-        experiment = run(method, tmp_path, f"data.num_workers={workers}", callbacks=[recorder])
-        runs.append([state(experiment), recorder.visited, recorder.validated])
-    assert_same(*runs)
+def test_worker_processes_change_nothing(method: str, plain_record: Make, tmp_path: Path) -> None:
+    plain = plain_record(method)
+    recorder = Recorder()
+    experiment = run(method, tmp_path, "data.num_workers=2", callbacks=[recorder])
+    assert_same(state(experiment), {key: plain[key] for key in STATE})
+    assert_same([recorder.visited, recorder.validated], [plain["visited"], plain["validated"]])
     assert recorder.validated[-EPOCHS:] == list(range(EPOCHS))
     assert torch.tensor(experiment.history.column("train/loss")).isfinite().all()
 
 
 @every_method
 @pytest.mark.parametrize("when", ["at the epoch's end", "after validation"])
-def test_resumed_equals_uninterrupted(method: str, when: str, tmp_path: Path) -> None:
+def test_resumed_equals_uninterrupted(method: str, when: str, plain_record: Make, interrupted_run: Make) -> None:
     if when == "after validation" and isinstance(make(method), StagedMethod):
         pytest.skip("a staged run resumes from its own last.ckpt, which is written at the epoch's end")
-    whole, visits = run(method, tmp_path / "whole", callbacks=[everything := Recorder()]), everything.visited
-    saved = ModelCheckpoint(tmp_path, filename="validated", mode="max", save_on_train_epoch_end=False)
-    with pytest.raises(InterruptedError):
-        run(method, tmp_path / "run", callbacks=[Stop(), saved])
-    found = tmp_path.glob("run/**/last.ckpt" if when == "at the epoch's end" else "validated.ckpt")
+    whole = plain_record(method)
+    folder = interrupted_run(method)
+    found = folder.glob("run/**/last.ckpt" if when == "at the epoch's end" else "validated.ckpt")
     last = max(found, key=lambda path: path.stat().st_mtime)
     recorder = Recorder()
     # Workers prefetch, so a wrong order of the first batches would show.
-    resumed = run(method, tmp_path / "run", f"resume={last}", "data.num_workers=2", callbacks=[recorder])
+    resumed = run(method, folder / "run", f"resume={last}", "data.num_workers=2", callbacks=[recorder])
     if when == "after validation":
         # Lightning does not save what it had averaged of the epoch's steps.
-        expected, row = whole.history.rows[6], resumed.history.rows[6]
-        whole.history.rows[6] = {name: value for name, value in expected.items() if name in row}
+        rows = whole["callbacks"]["History"]["rows"]
+        expected, row = rows[6], resumed.history.rows[6]
+        rows[6] = {name: value for name, value in expected.items() if name in row}
         logged = {name for name in expected if name.startswith(("val/", "test/")) or name == "train/memorized"}
         assert {"epoch", "step", "seconds", "val/loss"} | logged <= row.keys()
-    assert_same(state(resumed), state(whole))
+    assert_same(state(resumed), {key: whole[key] for key in STATE})
     for epoch in (7, 8):
-        assert recorder.visited[epoch] == visits[epoch]
+        assert recorder.visited[epoch] == whole["visited"][epoch]
 
 
 @every_method
-def test_clean_labels_are_never_read(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = run(method, tmp_path / "right")
+def test_clean_labels_are_never_read(
+    method: str, plain_record: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = plain_record(method)
     apply = LabelNoise.apply
 
     def garbage(self: LabelNoise, *args: Any, **kwargs: Any) -> Any:
@@ -121,9 +111,9 @@ def test_clean_labels_are_never_read(method: str, tmp_path: Path, monkeypatch: p
         return labels
 
     monkeypatch.setattr(LabelNoise, "apply", garbage)
-    blind = run(method, tmp_path / "garbage")
-    assert not torch.equal(blind.datamodule.clean_targets, experiment.datamodule.clean_targets)
-    left = [state(run) for run in (blind, experiment)]
+    blind = run(method, tmp_path)
+    assert not torch.equal(blind.datamodule.clean_targets, plain["clean_targets"])
+    left = [state(blind), {key: plain[key] for key in STATE}]
     for either in left:
         del either["callbacks"]["History"]  # whose memorization is measured by clean labels
     assert_same(*left)

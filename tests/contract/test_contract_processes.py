@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,17 @@ import pytest
 import torch
 
 from tests.helpers import ROOT, wait_for_lines
+from tests.processes import run_on_two_ranks
 
 from .methods import EPOCHS, assert_same, cuts_batches, depends_on_batch, one_of_each_mechanism, record
 
 pytestmark = pytest.mark.processes
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-WORKER = ROOT / "tests" / "contract" / "worker.py"
-
-
-def start(method: str, folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(WORKER), method, str(folder), *overrides]
-    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=ENVIRONMENT, cwd=folder, **pipes)
-
-
-def result(process: subprocess.Popen[str], folder: Path, rank: int = 0) -> dict[str, Any]:
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    return torch.load(folder / f"rank{rank}.pt", weights_only=False)
 
 
 @pytest.mark.parametrize("method", one_of_each_mechanism())
-def test_two_processes(method: str, tmp_path: Path) -> None:
-    process = start(method, tmp_path / "two", "trainer=ddp_cpu")
-    ranks = [result(process, tmp_path / "two", rank) for rank in (0, 1)]
-    one = record(method, tmp_path / "one")
+def test_two_processes(method: str, plain_record: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    one = plain_record(method)
+    ranks = run_on_two_ranks(record, method, tmp_path / "run", "trainer=ddp_cpu", folder=tmp_path)
 
     for key in ("weights", "optimizers", "schedulers", "callbacks", "tables", "steps", "given", "validated"):
         assert_same(ranks[0][key], ranks[1][key], key)
@@ -72,18 +58,21 @@ def test_two_processes(method: str, tmp_path: Path) -> None:
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     """A process that is killed writes nothing more; what it wrote before must be enough."""
     folder = tmp_path / "run"
-    overrides = ("trainer.max_epochs=60", "logger=csv")
-    process = start("crust", folder, *overrides)
+    folder.mkdir()
+    command = [sys.executable, str(Path(__file__).with_name("worker.py")), "crust", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, "trainer.max_epochs=60", "logger=csv"], env=environment, cwd=folder, **pipes)
     metrics = folder / "metrics.csv"
     wait_for_lines(process, metrics, 9)  # past the first selections
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not (folder / "rank0.pt").exists()
+    assert not (folder / "record.pt").exists()
     last = folder / "checkpoints" / "last.ckpt"
     stopped = torch.load(last, weights_only=True)["epoch"]
     assert 5 < stopped < 59
     overrides = (f"trainer.max_epochs={stopped + 4}", "logger=csv")
-    resumed = result(start("crust", folder, *overrides, f"resume={last}"), folder)
+    resumed = record("crust", folder, *overrides, f"resume={last}")
     whole = record("crust", tmp_path / "whole", *overrides)
     for epoch, visited in resumed.pop("visited").items():
         assert visited == whole["visited"][epoch]

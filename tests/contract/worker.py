@@ -1,6 +1,6 @@
-"""One small run of a method, started as a script so that Lightning can start it again for each further process.
+"""One small run of a method in a process of its own, which a test can kill.
 
-usage: worker.py METHOD FOLDER OVERRIDE...; every rank writes FOLDER/rank<r>.pt
+usage: worker.py METHOD FOLDER OVERRIDE...; writes FOLDER/record.pt at the end
 """
 
 from __future__ import annotations
@@ -14,5 +14,4 @@ from tests.contract.methods import record
 
 if __name__ == "__main__":
     method, folder, *overrides = sys.argv[1:]
-    recorded = record(method, Path(folder), *overrides)
-    torch.save(recorded, Path(folder) / f"rank{recorded['rank']}.pt")
+    torch.save(record(method, Path(folder), *overrides), Path(folder) / "record.pt")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from torch import nn
 from noisylabels_pl import SPL, CoPRL, PRLGradient, PRLLossLayer
 from noisylabels_pl.core import BatchFilter, masked_losses
 from tests.contract.methods import record
-from tests.helpers import ROOT
+from tests.processes import run_on_two_ranks
 
 
 def test_kept_samples_and_their_fraction() -> None:
@@ -85,11 +82,7 @@ def test_unknown_options(make: Any) -> None:
 def test_the_global_scope_equals_one_process(method: str, tmp_path: Path) -> None:
     """So gradient norms under DDP do, too."""
     overrides = ("method.scope=global", "data.batch_size=32", "trainer.max_epochs=3")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    worker = [sys.executable, str(ROOT / "tests" / "contract" / "worker.py"), method, str(tmp_path)]
-    done = subprocess.run([*worker, "trainer=ddp_cpu", *overrides], env=environment, cwd=tmp_path, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    two = torch.load(tmp_path / "rank0.pt", weights_only=False)
+    two, _ = run_on_two_ranks(record, method, tmp_path / "two", "trainer=ddp_cpu", *overrides, folder=tmp_path)
     one = record(method, tmp_path / "one", *overrides)
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-3, atol=1e-5)
     for name in ("selection/precision", "selection/recall"):

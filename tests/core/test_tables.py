@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,12 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl import indexed
 from noisylabels_pl.core import CriterionCallback, SampleTable, SampleTables
 from noisylabels_pl.data import Batch
+from tests.processes import run_on_two_ranks
 
 Trainer = Callable[..., L.Trainer]
 half = [torch.float16, torch.bfloat16]
@@ -131,30 +133,27 @@ def test_clearing_forgets_rows_and_what_was_loaded(tmp_path: Path, from_file: bo
     assert torch.equal(tables["label"].read(torch.arange(7), torch.zeros(7, 2)), torch.full((7, 2), -1.0))
 
 
-def write_on_two(rank: int, folder: Path) -> None:
+def write_on_two(folder: Path) -> Tensor:
     torch.set_num_threads(1)
-    limit = timedelta(seconds=60)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'init'}", rank=rank, world_size=2, timeout=limit
-    )
+    rank = int(os.environ["LOCAL_RANK"])
+    distributed.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
     tables = SampleTables()
     table = tables.add("rows", -1)
     tables.set_num_samples(7)
     sign = 1.0 - 2 * rank
     table.write(torch.tensor([[0, 3, 1], [4, 3, 4]][rank]), sign * torch.tensor([[1.0], [2.0], [3.0]]))
     table.write(torch.tensor([[5], [1]][rank]), sign * torch.tensor([[10.0]]))
-    torch.save(table.rows, folder / f"{rank}.pt")
     if rank == 0:  # the other one has left for good
         torch.save(tables.state_dict(), folder / "state.pt")
-    distributed.destroy_process_group()
+    return table.rows
 
 
 @pytest.mark.processes
 def test_two_processes_keep_the_same_rows(tmp_path: Path) -> None:
-    multiprocessing.spawn(write_on_two, (tmp_path,), nprocs=2)
+    both = run_on_two_ranks(write_on_two, tmp_path, folder=tmp_path)
     expected = torch.tensor([[1.0], [-10.0], [-1.0], [2.0], [-1.0], [10.0], [-1.0]])
-    for rank in range(2):
-        assert torch.equal(torch.load(tmp_path / f"{rank}.pt"), expected)
+    for rows in both:
+        assert torch.equal(rows, expected)
     tables = SampleTables()
     table = tables.add("rows", -1)
     tables.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
