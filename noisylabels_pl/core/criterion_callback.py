@@ -23,7 +23,7 @@ from noisylabels_pl.core.loss_interception import (
 from noisylabels_pl.core.scoring import LossRecorder, positions_of, training_loader
 from noisylabels_pl.core.tables import SampleTables
 from noisylabels_pl.core.task import TaskName
-from noisylabels_pl.data import Batch, Positions
+from noisylabels_pl.data import Batch, IndexedLoader, Positions
 from noisylabels_pl.functional import check_choice
 
 Role = Literal["loss", "mixing", "weights", "samples"]
@@ -193,6 +193,8 @@ class CriterionCallback(L.Callback, ABC):
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(trainer.train_dataloader, IndexedLoader):
+            trainer.train_dataloader.start_fit()
         if self.needs.positions:
             self.tables.set_num_samples(len(training_loader(trainer).dataset))  # type: ignore[arg-type]
         others = [other for other in _criterion_callbacks(trainer) if other is not self]
@@ -334,16 +336,16 @@ class CriterionCallback(L.Callback, ABC):
 
     def _refusal(self, call: LossCall, callbacks: tuple[CriterionCallback, ...]) -> Exception | None:
         """Return why a loss cannot be changed, if it cannot: its kind, or another one that was changed before."""
+        if self._source is not None and self._source != call.name:
+            return ValueError(
+                f"a step is trained with {self._source} and {call.name}, but {self._name()} changes one loss; compute "
+                "one of them by a module of yours, and name it: criterion='...'"
+            )
         for callback in callbacks:
             if call.kind not in callback.needs.kinds:
                 return TypeError(wrong_kind(call, callback._name(), callback.needs.kinds))
         if self._source is None:
             return None
-        if self._source != call.name:
-            return ValueError(
-                f"a step is trained with {self._source} and {call.name}, but {self._name()} changes one loss; compute "
-                "one of them by a module of yours, and name it: criterion='...'"
-            )
         if any(callback.tables for callback in callbacks):
             return ValueError(
                 f"{call.name} is called several times in a step, but a record of each sample is kept of one call; use "

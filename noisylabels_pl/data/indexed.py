@@ -85,7 +85,7 @@ class IndexedLoader(DataLoader[Any]):
     def __init__(self, *args: Any, as_batches: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         self.as_batches = as_batches
-        # A queue for each iterator, of the batches that were yielded and not asked for; the last one is in use.
+        # A queue for each iterator, of the batches that were yielded and not asked for.
         self._queues: list[deque[Positions]] = []
         self._taken: tuple[deque[Positions], tuple[int, int], Positions] | None = None
 
@@ -112,16 +112,33 @@ class IndexedLoader(DataLoader[Any]):
         Raises:
             RuntimeError: no batch was yielded.
         """
-        queue = self._queues[-1] if self._queues else None
+        queue = self._queue_at(step)
         if self._taken is not None:
             taken_from, taken_at, positions = self._taken
-            if taken_at == step and taken_from is queue:  # another fit has another queue
+            if taken_at == step and taken_from is queue:
                 return positions
         if not queue:
             raise RuntimeError("the batch does not come from this loader; pass the indexed loader itself to fit()")
         positions = queue.popleft().to(device)
         self._taken = queue, step, positions
         return positions
+
+    def start_fit(self) -> None:
+        """Forget the last batch of an earlier fit."""
+        self._taken = None
+
+    def _queue_at(self, step: tuple[int, int]) -> deque[Positions] | None:
+        """Return the queue of the iterator in use.
+
+        It is that of the batch before, also where the user iterates over the loader during an epoch and keeps the
+        iterator. In a new epoch it is the newest.
+        """
+        if self._taken is not None:
+            queue, (epoch, batch_idx), _ = self._taken
+            is_alive = any(other is queue for other in self._queues)
+            if is_alive and step in ((epoch, batch_idx), (epoch, batch_idx + 1)):
+                return queue
+        return self._queues[-1] if self._queues else None
 
     def read_all(self, sampler: Any) -> Iterator[tuple[Any, Positions]]:
         """Iterate over the samples of another sampler; yield each batch as in training, and its positions.

@@ -436,6 +436,15 @@ class TwoHeads(Project):
         return loss + 0.1 * self.parity_loss(self.parity_head(features), y % 2)
 
 
+class AuxiliaryLoss(Project):
+    """Adds a second loss by a function."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        return F.cross_entropy(logits, y) + 0.01 * F.mse_loss(logits, torch.zeros_like(logits))
+
+
 class ScaledCrossEntropy(nn.CrossEntropyLoss):
     """Scales cosines before the softmax, as normalized heads need it."""
 

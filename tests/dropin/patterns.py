@@ -108,6 +108,15 @@ PATTERNS = [
     Pattern(modules.ForwardTuple, "`forward` returns a tuple"),
     Pattern(modules.ForwardWithLabels, "`forward(images, labels)`"),
     Pattern(modules.TwoHeads, "two heads, two criteria, one of them named", options={"criterion": "digit_loss"}),
+    Pattern(
+        modules.AuxiliaryLoss,
+        "the sum of two functions",
+        refused(
+            INTERCEPTING,
+            r"a step is trained with F\.cross_entropy and F\.mse_loss.*name it: criterion=",
+            "which of the two losses is meant is not known; make one a criterion, and name it",
+        ),
+    ),
     Pattern(modules.CosineHead, "a criterion that scales the logits"),
     # 5
     Pattern(modules.ColumnLabels, "labels `(B, 1)`"),

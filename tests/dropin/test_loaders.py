@@ -175,6 +175,27 @@ def test_a_look_at_the_loader_during_the_fit_moves_no_position() -> None:
     assert positions.num_batches == 8
 
 
+def test_an_iterator_that_is_kept_moves_no_position() -> None:
+    class Keeps(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            self.iterator = iter(trainer.train_dataloader)
+            next(self.iterator)
+
+    positions = Positions()
+    make_trainer(ELR(), Keeps(), positions, max_epochs=2).fit(modules.ImageDict(), indexed(modules.ImageDict.loader()))
+    assert positions.num_batches == 8
+
+
+def test_a_fit_after_a_refused_one() -> None:
+    loader = indexed(modules.OwnFormula.loader())
+    with pytest.raises(TypeError, match="computes no loss") as error:
+        make_trainer(ELR()).fit(modules.OwnFormula(), loader)
+    positions = Positions()
+    make_trainer(ELR(), positions, max_epochs=1).fit(modules.FunctionalLoss(), loader)
+    assert positions.num_batches == 4
+    assert error.traceback  # holds the frames, and the iterator, of the refused fit
+
+
 # Loaders from everywhere ------------------------------------------------------------------------------
 
 

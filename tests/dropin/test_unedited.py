@@ -79,7 +79,7 @@ def run(pattern: Pattern, *callbacks: L.Callback) -> tuple[modules.Project, Prot
     return module, protocol, results + trainer.predict(module, evaluation)
 
 
-REFUSED = ("LoggedCriterion", "OwnFormula", "LogsCrossEntropy")
+REFUSED = ("AuxiliaryLoss", "LoggedCriterion", "OwnFormula", "LogsCrossEntropy")
 UNREFUSED = [pattern for pattern in PATTERNS if pattern.name not in REFUSED]
 
 
