@@ -118,6 +118,7 @@ class CriterionCallback(L.Callback, ABC):
         self._adjusted_losses: list[Tensor] = []  # of this batch, until it is trained
         self._num_batches = 0  # of this epoch
         self._num_adjusted = 0  # losses of this epoch
+        self._has_acted = False  # in this epoch: changed a loss, or the batch
         self._refusals: list[Exception] = []  # why other losses of this batch were left alone
 
     @property
@@ -243,8 +244,14 @@ class CriterionCallback(L.Callback, ABC):
             self._interception.stop()
             if self._num_batches and not self._num_adjusted:  # a step without automatic optimization may skip batches
                 raise self._no_loss(pl_module)
+        if self._num_batches and self.needs.criterion and self.needs.role != "samples" and not self._has_acted:
+            raise RuntimeError(
+                f"{self._name()} changed no loss in epoch {trainer.current_epoch}; if that is meant, return "
+                "losses.clone() from adjust_losses, and leave the callback out otherwise"
+            )
         self._num_batches = 0
         self._num_adjusted = 0
+        self._has_acted = False
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._release(trainer, pl_module)
@@ -409,7 +416,9 @@ class CriterionCallback(L.Callback, ABC):
         assert self._batch is not None
         adjusted = losses
         for callback in (*self._inner, self):
-            adjusted = callback.adjust_losses(adjusted, logits, target, self._batch)
+            given = adjusted
+            adjusted = callback.adjust_losses(given, logits, target, self._batch)
+            callback._has_acted = callback._has_acted or adjusted is not given
             if not isinstance(adjusted, Tensor) or adjusted.shape != losses.shape:
                 returned = tuple(adjusted.shape) if isinstance(adjusted, Tensor) else type(adjusted).__name__
                 raise TypeError(

@@ -102,3 +102,4 @@ class FilterCallback(GradientCallback):
         if self._batch is not batch:
             self._batch.index = self._batch.index[kept]
         self._batch.kept = (torch.ones_like(kept, dtype=torch.bool),)
+        self._has_acted = True

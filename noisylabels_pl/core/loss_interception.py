@@ -85,13 +85,7 @@ class LossCall:
             target = self._given_target
         elif self.kind == "binary":
             target = target.to(self._given_target.dtype).view_as(self._given_target)
-        losses = self.unreduced(logits, target)
-        if not losses.ndim or len(losses) != len(target):
-            raise TypeError(
-                f"criterion {self.name} gives no loss per sample: {tuple(losses.shape)} for a batch of {len(target)}; "
-                "let it obey self.reduction = 'none', or return one value per sample"
-            )
-        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+        return _one_per_sample(self.unreduced(logits, target), self.name, len(target))
 
 
 Handler = Callable[[LossCall, Callable[[], Tensor]], Tensor]
@@ -265,11 +259,15 @@ def per_sample_losses(criterion: nn.Module, logits: Tensor, target: Tensor) -> T
         >>> per_sample_losses(nn.MSELoss(), torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
         tensor([1., 2.])
     """
-    losses = _unreduced(criterion, logits, target)
-    if not losses.ndim or len(losses) != len(target):
+    return _one_per_sample(_unreduced(criterion, logits, target), type(criterion).__name__, len(target))
+
+
+def _one_per_sample(losses: Tensor, name: str, batch_size: int) -> Tensor:
+    """Return unreduced losses as ``(B,)``, averaged over all other dimensions."""
+    if not losses.ndim or len(losses) != batch_size:
         raise TypeError(
-            f"criterion {type(criterion).__name__} gives no loss per sample: {tuple(losses.shape)} for a batch of "
-            f"{len(target)}; let it obey self.reduction = 'none', or return one value per sample"
+            f"criterion {name} gives no loss per sample: {tuple(losses.shape)} for a batch of {batch_size}; let it "
+            "obey self.reduction = 'none', or return one value per sample"
         )
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 

@@ -27,6 +27,11 @@ class Doubled(CriterionCallback):
         return 2 * losses
 
 
+class Idle(CriterionCallback):
+    def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        return losses
+
+
 class Chosen(SelectionCallback):
     """Chooses the given samples."""
 
@@ -161,6 +166,11 @@ CASES = {
         lambda: (Crust(), ByHand(), indexed(loader())),
         TypeError,
         r"training_step of ByHand computes no loss that Crust could score; compute it by F.cross_entropy or",
+    ),
+    "a loss that is never changed": (
+        lambda: (Idle(), WithCriterion(), indexed(loader())),
+        RuntimeError,
+        r"Idle changed no loss in epoch 0; if that is meant, return losses.clone\(\) from adjust_losses",
     ),
     "named criterion never called": (
         lambda: (Doubled(criterion="criterion"), Never(), indexed(loader())),
