@@ -38,7 +38,7 @@ def label(row: Row) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the table of the rows' methods, without the last column if no method used a transition matrix."""
+    """Return the table: a line for each method. The last column is left out if no method used a transition matrix."""
     groups = group_by(rows, label)
     check_seeds(groups)
     body = []

@@ -24,7 +24,7 @@ HEADER = (
 
 
 def variant_and_partition(row: Row) -> tuple[str, str]:
-    """Return the key of a line of the table."""
+    """Return the run's variant of CRUST and its partition; the runs of one pair make a line of the table."""
     return row["method"], row["method_options"]["partition"]
 
 

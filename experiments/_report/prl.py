@@ -21,7 +21,7 @@ REGRESSION_DATA = {
 }
 CLASSIFICATION_DATA = {"digits": "scikit-learn's digits", "mnist": "10,000 images of MNIST"}
 
-# Methods in the order of columns and lines, corruptions in the order of lines.
+# The order of the columns of the first tables, of the lines of the second ones, and of the lines of the first ones.
 REGRESSION_METHODS = ("mse", "norm_clip", "huber", "min_sgd", "individual_clip", "prl_g", "prl_l", "co_prl_l")
 CLASSIFICATION_METHODS = (
     "ce",
@@ -50,7 +50,8 @@ CLASSIFICATION_HEADER = (
 def noise_and_method(row: Row) -> tuple[str, float, str]:
     """Return the run's kind of noise, its rate, and its method.
 
-    The variants that are told the noise rate have the names of the others in the tables; the text says so.
+    A variant ``..._paper``, which takes its forget rate from the noise, is listed under the name of its method. The
+    text of the document says so.
     """
     return row["noise"]["name"], row["config"]["noise"]["rate"], row["method"].removesuffix("_paper")
 
@@ -70,14 +71,14 @@ def regression_table(rows: Sequence[Row]) -> str:
 
 
 def mean_r2(runs: Sequence[Row]) -> str:
-    """Return the mean R2 over the last ten epochs and all seeds, and its standard deviations.
+    """Return the mean R2 over the last ten epochs and all seeds, with its standard deviations.
 
     Args:
         runs: of different seeds.
 
     Returns:
-        ``mean ± deviation (deviation)``: over seeds, and in brackets over epochs and seeds, as in the paper; the mean
-        alone for a single run, and nothing for none.
+        ``mean ± deviation (deviation)``, where the first deviation is over seeds, and the second one over epochs and
+        seeds, as in the paper. For a single run it is the mean alone, and without runs it is empty.
     """
     if not runs:
         return ""
@@ -105,10 +106,12 @@ def classification_table(rows: Sequence[Row]) -> str:
 
 
 def _line_order(key: tuple[str, float, str]) -> tuple[str, int]:
-    """Return the place of a line: by noise, then by method; methods that are not listed come last."""
+    """Return the sort key of a line: noise, then method; methods that are not listed come last."""
     kind, rate, method = key
-    known = method in CLASSIFICATION_METHODS
-    return f"{kind} {rate}", CLASSIFICATION_METHODS.index(method) if known else len(CLASSIFICATION_METHODS)
+    position = len(CLASSIFICATION_METHODS)
+    if method in CLASSIFICATION_METHODS:
+        position = CLASSIFICATION_METHODS.index(method)
+    return f"{kind} {rate}", position
 
 
 def write(document: Path, runs: Path) -> None:

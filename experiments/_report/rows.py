@@ -29,7 +29,7 @@ def group_by(rows: Sequence[Row], key: Callable[[Row], Any]) -> dict[Any, list[R
 
 
 def check_seeds(groups: dict[str, list[Row]]) -> None:
-    """Exit with an error if a group has two runs of one seed, as a folder with two experiments has."""
+    """Exit with an error if a group has two runs of one seed: the folder then holds several experiments."""
     for name, runs in groups.items():
         seeds = {run["config"]["seed"] for run in runs}
         if len(seeds) < len(runs):

@@ -1,4 +1,4 @@
-"""Coresets: exact facility location and centrality against torch.cdist, apricot's lazy greedy, and their own growth.
+"""Time the selection of coresets, against torch.cdist and apricot's lazy greedy, and its growth with the points.
 
 usage: python experiments/benchmarks/coreset.py [--n 5000] [--d 10] [--rounds 7] [--large 0] [--growth 0]
        [--approximate 0]
@@ -31,7 +31,7 @@ from noisylabels_pl.functional.coreset import greedy_torch
 
 
 def gradient_points(n: int, d: int) -> Tensor:
-    """Points like the gradients of samples at the logits of ``d`` classes."""
+    """Return ``(n, d)`` points that are distributed like the gradients of samples at the logits of ``d`` classes."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(n, d, generator=generator)
     labels = torch.randint(d, (n,), generator=generator)
@@ -50,7 +50,7 @@ def apricot(points: Tensor, k: int) -> Callable[[], Any] | None:
 
 
 def side_by_side(n: int, d: int, rounds: int) -> None:
-    """Both selectors of both engines against all distances by torch.cdist."""
+    """Compare facility location and centrality, compiled and in torch, with all distances by torch.cdist."""
     points = gradient_points(n, d)
     k = n // 2
     alternatives: dict[str, Callable[[], Any]] = {
@@ -68,7 +68,7 @@ def side_by_side(n: int, d: int, rounds: int) -> None:
 
 
 def large(n: int, d: int) -> None:
-    """One class of many points: seconds, and memory above the process's own."""
+    """Measure one class of many points: seconds, and memory above what the process had before."""
     facility_location(gradient_points(200, d), 100)  # compiles the kernels, or loads them
     points = gradient_points(n, d)
     k = n // 2
@@ -87,23 +87,26 @@ def large(n: int, d: int) -> None:
     if find_spec("numba") and points.device.type == "cpu":
         from noisylabels_pl.functional.coreset import greedy_numba
 
-        passes = {"pass": lambda: greedy_numba._prepare(points), "whole": lambda: centrality(points, k)}
-        medians = {name: statistics.median(times) for name, times in interleaved(passes, 3).items()}
-        print(f"- centrality takes {medians['whole'] / medians['pass']:.2f} times its pass over all distances")
+        times = interleaved(
+            {"one pass": lambda: greedy_numba._prepare(points), "centrality": lambda: centrality(points, k)}, 3
+        )
+        ratio = statistics.median(times["centrality"]) / statistics.median(times["one pass"])
+        print(f"- centrality takes {ratio:.2f} times its pass over all distances")
     print(f"\n{machine()}\n")
 
 
 def selector_cost(select: Callable[..., Coreset], *args: Any, **options: Any) -> float:
+    """Select a coreset and return its cost."""
     return select(*args, **options).cost
 
 
 def torch_cost(points: Tensor, k: int) -> float:
-    """The cost of exact greedy in torch."""
+    """Run exact greedy in torch and return the cost of its coreset."""
     return float(greedy_torch.greedy(points, k).distances.sum())
 
 
 def approximate(n: int, d: int) -> None:
-    """Greedy from samples and by parts: seconds, and the cost against that of exact greedy."""
+    """Compare stochastic and distributed greedy with exact greedy: seconds, and cost."""
     points = gradient_points(n, d)
     generator = torch.Generator()
     for k in (n // 2, n // 10):
@@ -124,7 +127,7 @@ def approximate(n: int, d: int) -> None:
 
 
 def growth(largest: int, d: int) -> None:
-    """The exponent with which exact facility location grows from 1,000 points on, half of them chosen."""
+    """Print the exponent with which the time of exact facility location grows, from 1,000 points on, half chosen."""
     sizes = [1000 * 2**doubling for doubling in range(int(math.log2(largest / 1000)) + 1)]
     medians = []
     for n in sizes:

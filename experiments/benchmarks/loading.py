@@ -1,4 +1,4 @@
-"""Images cut out of the device's memory against a DataLoader that crops and flips one image at a time.
+"""Compare batches cut out of the device's memory with a DataLoader that crops and flips one image at a time.
 
 usage: python experiments/benchmarks/loading.py [--n 20000] [--batch 128] [--rounds 7] [--net resnet32_cifar]
 An epoch is timed until its batches are on the device, cropped, flipped and normalized; no network. The second table
@@ -73,7 +73,7 @@ class OneByOne(Dataset[Any]):
 
 
 def in_training(num_images: int, batch_size: int, resident: bool) -> RandomImages:
-    """The data module as it is within a fit of a network in training mode."""
+    """Return a data module that finds itself within a fit, although none is running."""
     data = RandomImages(num_images, batch_size=batch_size, resident=resident)
     data.setup()
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -88,6 +88,8 @@ def in_training(num_images: int, batch_size: int, resident: bool) -> RandomImage
 
 
 def epoch_of(data: RandomImages) -> Callable[[], None]:
+    """Return a function that loads and augments one epoch on the device."""
+
     def run() -> None:
         for batch in data.train_dataloader():
             data.on_after_batch_transfer(batch.to(device()), 0)
@@ -96,6 +98,7 @@ def epoch_of(data: RandomImages) -> Callable[[], None]:
 
 
 def compare_loaders(num_images: int, batch_size: int, rounds: int) -> None:
+    """Print the table of an epoch by each loader."""
     on_device = in_training(num_images, batch_size, resident=True)
     behind_loader = in_training(num_images, batch_size, resident=False)
     plain = OneByOne(on_device.arrays.x_train, on_device.arrays.y_train)
@@ -132,6 +135,7 @@ def compare_loaders(num_images: int, batch_size: int, rounds: int) -> None:
 
 
 def compare_with_a_step(num_images: int, batch_size: int, rounds: int, net_name: str) -> None:
+    """Print the table of a batch's augmentation beside a training step."""
     data = in_training(num_images, batch_size, resident=True)
     net = getattr(nets, net_name)((3, 32, 32), 10).to(device(), memory_format=torch.channels_last)
     batches = (batch.to(device()) for batch in data.train_dataloader())

@@ -1,4 +1,4 @@
-"""CRUST's recipe on CIFAR-10 end to end: seconds of training, scoring and selecting, and the idle time of the device.
+"""Time CRUST's recipe on CIFAR-10 end to end: training, scoring and selecting, and the idle time of the device.
 
 usage: python experiments/benchmarks/recipe.py DIR [--epochs 120] [--precision bf16-mixed] [--train-size 0]
        [--compile 1]
@@ -26,8 +26,8 @@ from noisylabels_pl.core import Classifier
 from noisylabels_pl.data import CIFAR10, LabelNoise
 from noisylabels_pl.nets import resnet32_cifar
 
-PROFILED_STEPS = 50
-FIRST_STEP = 5  # of the profiled ones; the first steps of an epoch are slower
+NUM_PROFILED_STEPS = 50
+FIRST_PROFILED_STEP = 5  # the first steps of an epoch are slower
 
 
 class BusyFraction(L.Callback):
@@ -48,9 +48,9 @@ class BusyFraction(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if device().type != "cuda" or trainer.num_training_batches <= FIRST_STEP + PROFILED_STEPS:
+        if device().type != "cuda" or trainer.num_training_batches <= FIRST_PROFILED_STEP + NUM_PROFILED_STEPS:
             return
-        if trainer.current_epoch == self.epoch and batch_idx == FIRST_STEP:
+        if trainer.current_epoch == self.epoch and batch_idx == FIRST_PROFILED_STEP:
             synchronize()
             self.profile = profile(activities=[ProfilerActivity.CUDA])
             self.profile.start()
@@ -59,7 +59,7 @@ class BusyFraction(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if hasattr(self, "profile") and batch_idx == FIRST_STEP + PROFILED_STEPS - 1:
+        if hasattr(self, "profile") and batch_idx == FIRST_PROFILED_STEP + NUM_PROFILED_STEPS - 1:
             synchronize()
             seconds = time.perf_counter() - self.start
             self.profile.stop()
@@ -68,6 +68,7 @@ class BusyFraction(L.Callback):
 
 
 def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bool) -> None:
+    """Train the recipe and print the table of its times."""
     L.seed_everything(0, verbose=False)
     data = CIFAR10(
         folder,
@@ -82,7 +83,7 @@ def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bo
     if compiled:
         net.compile()
     sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
-    steps = partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[80, 100], gamma=0.1)
+    scheduler = partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[80, 100], gamma=0.1)
     history = History()
     busy = BusyFraction(epochs - 1)
     trainer = L.Trainer(
@@ -96,7 +97,7 @@ def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bo
         num_sanity_val_steps=0,
     )
     start = time.perf_counter()
-    trainer.fit(Classifier(net, 10, sgd, steps), datamodule=data)
+    trainer.fit(Classifier(net, 10, sgd, scheduler), datamodule=data)
     synchronize()
     seconds = time.perf_counter() - start
     scoring = total(history, "selection/scoring_s")
@@ -105,11 +106,13 @@ def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bo
     training = total(history, "seconds") - scoring - selecting
     print(f"### CRUST on CIFAR-10, {epochs} epochs of {len(data.train_indices)} samples, {precision}\n")
     print("| | seconds | fraction |\n| --- | --- | --- |")
-    for name, part in (("train, evaluate", training), ("score", scoring), ("select", selecting)):
-        print(f"| {name} | {part:.1f} | {part / seconds:.3f} |")
+    for name, phase_seconds in (("train, evaluate", training), ("score", scoring), ("select", selecting)):
+        print(f"| {name} | {phase_seconds:.1f} | {phase_seconds / seconds:.3f} |")
     print(f"| all | {seconds:.1f} | 1 |\n")
     accuracy = history.four_numbers()["last"]
-    idle = "" if isnan(busy.fraction) else f"; of {PROFILED_STEPS} steps the device waits {1 - busy.fraction:.0%}"
+    idle = ""
+    if not isnan(busy.fraction):
+        idle = f"; in {NUM_PROFILED_STEPS} steps the device waits {1 - busy.fraction:.0%} of the time"
     print(f"Test accuracy {accuracy:.4f}{idle}; {machine()}")
 
 

@@ -19,10 +19,10 @@ def interleaved(
     """Time alternatives in turn, so that a busy moment of the machine slows all of them.
 
     Args:
-        alternatives: functions by name. One that returns a float has measured itself, which leaves its preparations
-            out; the others are timed here. Each is called once beforehand, untimed.
-        rounds: the most calls of each.
-        seconds: no round begins later than this after the first.
+        alternatives: functions by name. A function that returns a float reports its own seconds, which lets it leave
+            out its preparations; the others are timed here. Each is called once beforehand, untimed.
+        rounds: the largest number of calls of each.
+        seconds: no further round begins after so much time.
 
     Returns:
         The seconds of every call, by name.
@@ -70,7 +70,8 @@ def peak() -> float:
     """Return the most memory used so far, in GiB: on the GPU if there is one, else by the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    units_per_gib = 2**30 if sys.platform == "darwin" else 2**20  # macOS counts bytes, other systems KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_gib
 
 
 def machine() -> str:
@@ -80,17 +81,17 @@ def machine() -> str:
     return f"{processor}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
-def arguments(description: str | None, positional: str = "", **sizes: int | float | str) -> argparse.Namespace:
+def arguments(description: str | None, positional: str = "", **options: int | float | str) -> argparse.Namespace:
     """Parse the command line.
 
     Args:
         description: the program's, for ``--help``.
         positional: name of a required argument; none if empty.
-        **sizes: the options with their defaults, which also give the types.
+        **options: the other options with their defaults, which also give the types.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     if positional:
         parser.add_argument(positional)
-    for name, value in sizes.items():
+    for name, value in options.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""What an epoch of robust training costs beside plain training of the same network on the same batches.
+"""Time an epoch of each method against plain training of the same network on the same batches.
 
 usage: python experiments/benchmarks/training.py [--net resnet32_cifar] [--steps 10] [--rounds 7] [--precision 32-true]
        [--only "GroupNorm,PRL(G)"]
@@ -96,6 +96,7 @@ class Clock(L.Callback):
 
 
 def epoch(module: L.LightningModule, loader: Any, precision: Any, *callbacks: L.Callback, epochs: int = 1) -> float:
+    """Fit for some epochs and return the seconds of the first one."""
     clock = Clock()
     trainer = L.Trainer(
         max_epochs=epochs,
@@ -111,6 +112,7 @@ def epoch(module: L.LightningModule, loader: Any, precision: Any, *callbacks: L.
 
 
 def alternatives(make: Make, batch: int, steps: int, precision: Any) -> dict[str, Callable[[], float]]:
+    """Return a function for each method, by its name in the table, that trains and returns the seconds of an epoch."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch * steps, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (len(x),), generator=generator)

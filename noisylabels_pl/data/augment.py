@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# A pixel of so many bytes is stored as one number of this type.
+# The type of the one number that stores all channels of a pixel, by the bytes of the pixel.
 _PIXEL_TYPES = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
@@ -26,12 +26,12 @@ class Augmentation(NamedTuple):
 class PaddedImages:
     """Store images so that a cropped and flipped batch is gathered in one indexing operation.
 
-    Channels come last and the padding is stored, too. Up to four channels of bytes are stored as one number, so that a
-    gather moves one number for each pixel.
+    Images are stored with their padding, and channels last. Up to four uint8 channels are stored as one number, so that
+    a gather moves one number for each pixel.
 
     Args:
         x: ``(n, C, H, W)`` images of any type.
-        padding: pixels of zeros added on every side; black, as long as images are not normalized.
+        padding: pixels of zeros to add on every side. Zeros are black, because images are not normalized yet.
 
     Example:
         >>> images = PaddedImages(torch.arange(6).view(1, 1, 2, 3), padding=1)
@@ -51,13 +51,13 @@ class PaddedImages:
         self._without_padding()[..., : self.channels] = x.permute(0, 2, 3, 1)
         if x.dtype == torch.uint8 and self.channels <= 4:
             bytes_per_pixel = self.stored.shape[3]
-            self.stored = self.stored.view(_PIXEL_TYPES[bytes_per_pixel])
+            self.stored = self.stored.view(_PIXEL_TYPES[bytes_per_pixel])  # (n, padded height, padded width, 1)
 
     @staticmethod
     def stored_shape(x: Tensor, padding: int) -> tuple[int, ...]:
         """Return the shape ``(n, padded height, padded width, stored channels)`` in which ``x`` would be stored."""
         num_images, channels, height, width = x.shape
-        # A fourth byte, so that three colors fit into one int32.
+        # Three colors get an unused fourth byte, because there is no integer type of three bytes.
         stored_channels = 4 if x.dtype == torch.uint8 and channels == 3 else channels
         return num_images, height + 2 * padding, width + 2 * padding, stored_channels
 
@@ -75,6 +75,7 @@ class PaddedImages:
             chosen = self._without_padding()[indices]
         else:
             offsets, flips = augmentation
+            # Rows (B, H) and columns (B, W) of the padded images at which the pixels of the result lie.
             columns = torch.arange(self.width, device=indices.device)
             columns = torch.where(flips[:, None], columns.flip(0), columns) + offsets[:, 1:]
             rows = torch.arange(self.height, device=indices.device) + offsets[:, :1]
@@ -83,12 +84,13 @@ class PaddedImages:
 
     def _without_padding(self) -> Tensor:
         """Return a view of the stored images that leaves their padding out."""
-        first, last_row, last_column = self.padding, self.padding + self.height, self.padding + self.width
-        return self.stored[:, first:last_row, first:last_column]
+        rows = slice(self.padding, self.padding + self.height)
+        columns = slice(self.padding, self.padding + self.width)
+        return self.stored[:, rows, columns]
 
 
 def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:
-    """Return images that are shifted by their own offsets, filled with zeros, and mirrored where asked.
+    """Return randomly cropped and mirrored images, given the crop and the flip of each.
 
     Args:
         x: ``(B, C, H, W)`` images of any type, not normalized yet, so that the zeros are black.

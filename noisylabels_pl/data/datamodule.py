@@ -37,13 +37,14 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         batch_size: samples per optimizer step, on all devices together.
         val_fraction: the fraction of the training set, with its noisy labels, that is held out for validation.
         train_size: the number of training samples to keep, chosen at random and stratified; ``None`` for all.
-        crop_padding: in training, crop images at random after padding by so many pixels; 0 for no cropping.
+        crop_padding: in training, crop images at random after padding by this many pixels; 0 for no cropping.
         flip: in training, mirror half of the images.
         num_workers: worker processes of the loaders. Batches are cut from memory, so 0 is fastest for all but huge
             sets.
         resident: hold the dataset on the training device and cut batches out of it there: ``True``, ``False``, or
-            ``"auto"``, if it takes at most a quarter of the free memory and there are no workers. Results are the
-            same, but a hook before the transfer finds :class:`~noisylabels_pl.data.resident.ResidentRows` in the batch.
+            ``"auto"``, which does so if the dataset takes at most a quarter of the free memory and there are no
+            workers. Results are the same, but a hook before the transfer finds
+            :class:`~noisylabels_pl.data.resident.ResidentRows` in the batch.
         seed: the seed of split, order and augmentation.
 
     Attributes:
@@ -104,10 +105,13 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self.resident = resident
         self.seed = seed
         self._train_loader: DataLoader[Any] | None = None
-        self._train_loader_trainer: L.Trainer | None = None
+        self._train_loader_trainer: L.Trainer | None = None  # the trainer that the loader was made for
+        # By "train" or "test" and device; None for a dataset that is too large for the device.
         self._resident_datasets: dict[tuple[str, torch.device], ResidentDataset | None] = {}
-        self._moments: tuple[Tensor, Tensor] | None = None
-        self._epoch_augmentation: tuple[int, Augmentation] | None = None
+        self._mean_and_std: tuple[Tensor, Tensor] | None = None  # on the device
+        # The crops and flips of all training samples in one epoch, and that epoch.
+        self._augmentation: Augmentation | None = None
+        self._augmentation_epoch = -1
         self._is_set_up = False
 
     @abstractmethod
@@ -142,19 +146,20 @@ class NoisyDataModule(L.LightningDataModule, ABC):
     def _split(self) -> None:
         """Set the rows of the training and the validation split."""
         rng = np.random.default_rng([self.seed, 0])
-        kept = torch.arange(len(self.arrays.y_train))
-        # Regression targets are split at random, as if all had the same label.
-        strata = torch.zeros(len(kept)) if self.arrays.is_regression else self.labels.observed
-        if self.train_size is not None and self.train_size < len(kept):
-            kept, _ = stratified_split(kept, strata, self.train_size, rng)
-        val_size = round(self.val_fraction * len(kept))
-        self.val_indices, self.train_indices = stratified_split(kept, strata[kept], val_size, rng)
+        indices = torch.arange(len(self.arrays.y_train))
+        labels = self.labels.observed
+        if self.arrays.is_regression:
+            labels = torch.zeros(len(indices))  # one label for all, so the split is merely random
+        if self.train_size is not None and self.train_size < len(indices):
+            indices, _ = stratified_split(indices, labels, self.train_size, rng)
+        val_size = round(self.val_fraction * len(indices))
+        self.val_indices, self.train_indices = stratified_split(indices, labels[indices], val_size, rng)
         if not len(self.train_indices):
-            raise ValueError(f"val_fraction={self.val_fraction} of {len(kept)} samples leaves none to train on")
+            raise ValueError(f"val_fraction={self.val_fraction} of {len(indices)} samples leaves none to train on")
         if self.arrays.is_regression and len(self.val_indices) == 1:
             raise ValueError(
-                f"val_fraction={self.val_fraction} of {len(kept)} samples is a single one, which has no R2; set it to "
-                "0, or higher"
+                f"val_fraction={self.val_fraction} of {len(indices)} samples is a single one, which has no R2; set it "
+                "to 0, or higher"
             )
 
     @property
@@ -195,11 +200,11 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self._train_loader = None
         self._train_loader_trainer = None
         self._resident_datasets = {}
-        self._moments = None
-        self._epoch_augmentation = None
+        self._mean_and_std = None
+        self._augmentation = None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if isinstance(batch, Batch):
+        if isinstance(batch, Batch):  # a training batch; those of evaluation are pairs, and never augmented
             self._prepare_in_place(batch)
             return batch
         x, y = batch
@@ -221,9 +226,9 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     def _normalize(self, x: Tensor) -> Tensor:
         """Return ``(x - mean) / std`` in the module's precision."""
-        if self._moments is None or self._moments[0].device != x.device:
-            self._moments = self.arrays.mean.to(x.device), self.arrays.std.to(x.device)
-        mean, std = self._moments
+        if self._mean_and_std is None or self._mean_and_std[0].device != x.device:
+            self._mean_and_std = self.arrays.mean.to(x.device), self.arrays.std.to(x.device)
+        mean, std = self._mean_and_std
         return self._cast_to_module((x.float() - mean).div_(std))
 
     def _cast_to_module(self, values: Tensor) -> Tensor:
@@ -246,12 +251,12 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if not (trainer.training and trainer.lightning_module.training):
             return None
         epoch = trainer.current_epoch
-        drawn = self._epoch_augmentation
-        if drawn is None or drawn[0] != epoch or drawn[1].flips.device != index.device:
-            drawn = epoch, self._draw_augmentation(epoch, index.device)
-            self._epoch_augmentation = drawn
-        offsets, flips = drawn[1]
-        return Augmentation(offsets[index], flips[index])
+        augmentation = self._augmentation
+        if augmentation is None or self._augmentation_epoch != epoch or augmentation.flips.device != index.device:
+            augmentation = self._draw_augmentation(epoch, index.device)
+            self._augmentation = augmentation
+            self._augmentation_epoch = epoch
+        return Augmentation(augmentation.offsets[index], augmentation.flips[index])
 
     def _draw_augmentation(self, epoch: int, device: torch.device) -> Augmentation:
         """Return the crops and flips of all training samples in an epoch."""
@@ -285,13 +290,20 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         )
 
     def _active_trainer(self) -> L.Trainer | None:
-        """Return the trainer that fits or evaluates now; a loader made outside of that has plain batches."""
+        """Return the trainer that fits or evaluates now, if any. Without one, loaders yield samples, not rows."""
         if self.trainer is None or self.trainer.state.stage is None:
             return None
         return self.trainer
 
     def _dataset(self, name: str, x: Tensor, y: Tensor, indices: Tensor) -> _ArrayDataset:
-        """Return some rows of the training or the test arrays, resident on the training device if configured."""
+        """Return some rows of the training or test arrays, held on the training device if ``resident`` allows it.
+
+        Args:
+            name: ``"train"`` or ``"test"``; the validation split shares the arrays of ``"train"``.
+            x: all samples.
+            y: all targets.
+            indices: the rows that the dataset has.
+        """
         trainer = self._active_trainer()
         if self.resident is False or self.num_workers or trainer is None:
             return _ArrayDataset(x, y, indices)
@@ -306,7 +318,10 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
 
 class _ArrayDataset(Dataset[Any]):
-    """Some rows of arrays, read a batch at a time; where the arrays are resident, a batch only names its rows."""
+    """Read whole batches from arrays, restricted to the rows ``indices``.
+
+    If the arrays are resident on a device, a batch holds row numbers instead of samples.
+    """
 
     def __init__(self, x: Tensor, y: Tensor, indices: Tensor, resident: ResidentDataset | None = None) -> None:
         self.x = x
@@ -343,7 +358,7 @@ def stratified_split(indices: Tensor, labels: Tensor, size: int, rng: np.random.
         (tensor([0, 0, 1]), tensor([0, 0, 1]))
     """
     shuffled = torch.from_numpy(rng.permutation(len(indices)))
-    # A stable sort keeps the shuffle within each label, and every (n / size)-th of the sorted ones is taken.
+    # Sort by label, in random order within each label (a stable sort keeps the shuffle), and take every (n / size)-th.
     by_label = shuffled[labels[shuffled].sort(stable=True).indices]
     taken = torch.zeros(len(indices), dtype=torch.bool)
     taken[by_label[torch.arange(size) * len(indices) // max(size, 1)]] = True

@@ -17,7 +17,7 @@ from noisylabels_pl.data.arrays import Array
 from noisylabels_pl.functional import empirical_transition_matrix
 
 NO_FILES_NEEDED = "Digits (data=digits) needs no files"
-"""A way out for users whose files are missing."""
+"""Advice that ends the messages about missing files."""
 
 # Everything that numpy raises for a file that is cut off, damaged, of another format, or of pickled objects.
 _UNREADABLE = (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -51,7 +51,7 @@ def load_npz(path: Path, argument: str, *, hint: str = "") -> dict[str, Array]:
     Args:
         path: the file.
         argument: the argument that names the file, for the messages.
-        hint: an alternative, added to the message if there is no such file.
+        hint: advice that ends the message if there is no such file.
 
     Returns:
         The arrays by name.

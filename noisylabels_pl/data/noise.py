@@ -58,8 +58,8 @@ class LabelNoise:
             (see :func:`~noisylabels_pl.data.files.read_transition_matrix`).
         path: for ``"file"``: a ``noise.npz``.
         strength: for ``"linadv"`` and ``"mixture"``: the size of the wrong linear targets, in standard deviations.
-        features: add Gaussian noise of so many standard deviations of each feature, or color, to the features of the
-            samples with wrong labels; 0 for none.
+        features: the size of Gaussian noise that is added to the features of the samples with wrong labels, in standard
+            deviations of each feature, or of each color; 0 for none.
 
     Raises:
         ValueError: ``kind``, ``count`` or a number is not allowed, an option is missing that ``kind`` needs, or one is
@@ -122,7 +122,7 @@ class LabelNoise:
         features: Tensor | None = None,
         spread: Tensor | None = None,
     ) -> NoisyLabels:
-        """Return the observed labels of a training set; the tensors given stay unchanged.
+        """Return the observed labels of a training set; the arguments stay unchanged.
 
         Args:
             labels: ``(n,)`` int64 labels of the dataset, or ``(n, q)`` floating-point targets, on the CPU.
@@ -146,7 +146,7 @@ class LabelNoise:
             return NoisyLabels.load(path, reference=reference, num_classes=num_classes, features=features)
         if self.kind == "none":
             return NoisyLabels(labels, clean, None, num_classes)
-        # Not seeded with the bare number, which would repeat the random numbers of the network's initial weights.
+        # Not manual_seed(self.seed), which would repeat the random numbers of the network's initial weights.
         stream_seed = int(np.random.default_rng([self.seed, 2]).integers(2**62))
         generator = torch.Generator().manual_seed(stream_seed)
         T = None
@@ -202,12 +202,12 @@ class LabelNoise:
     def _corrupt_features(
         self, is_wrong: Tensor | None, features: Tensor | None, spread: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """Return the noisy features of the samples with wrong labels, in the type and range of all features."""
+        """Return noisy features of the samples with wrong labels, in the type and range of the dataset's features."""
         if features is None or spread is None or is_wrong is None:
             raise ValueError(f"features={self.features} needs the features of the samples and their spread")
-        chosen = features[is_wrong]
-        noise = torch.randn(chosen.shape, generator=generator) * spread * self.features
-        corrupted = chosen + noise
+        true_features = features[is_wrong]
+        noise = torch.randn(true_features.shape, generator=generator) * spread * self.features
+        corrupted = true_features + noise
         if not features.is_floating_point():
             corrupted = corrupted.round().clamp(int(features.min()), int(features.max()))
         return corrupted.to(features.dtype)
@@ -229,7 +229,7 @@ class LabelNoise:
         return transition_matrix("asym", num_classes, self.rate, mapping=mapping)
 
     def _mapping_by_number(self, class_names: Sequence[str], asymmetric_map: Mapping[str, str]) -> dict[int, int]:
-        """Return the map of the option ``map``, or of the dataset, with numbers for classes."""
+        """Return the map of classes that the option ``map`` chooses, with numbers for classes."""
         mapping = asymmetric_map if self.map == "dataset" else self.map
         if not isinstance(mapping, Mapping):
             raise ValueError(f"map must be dataset, derangement or a mapping of classes, got {mapping!r}")

@@ -25,8 +25,8 @@ class NoisyLabels:
         clean: the true labels or targets, in the same layout; ``None`` if they are unknown.
         T: ``(C, C)`` transition matrix that the labels were drawn from; ``None`` if they were not drawn from one.
         num_classes: ``C``; ``None`` for regression.
-        features: ``(number of wrong labels, ...)`` features that training sees for the samples with wrong labels, in
-            the order of the samples; ``None`` if features are not corrupted.
+        features: corrupted features ``(k, ...)`` of the ``k`` samples with wrong labels, in the order of the samples;
+            ``None`` if features are not corrupted.
 
     Example:
         >>> clean = torch.tensor([0, 0, 1, 1])
@@ -56,7 +56,7 @@ class NoisyLabels:
 
     @property
     def rate(self) -> float | None:
-        """Return the fraction of wrong labels; ``None`` if the true ones are unknown."""
+        """Return the realized noise rate: the fraction of wrong labels; ``None`` if the true ones are unknown."""
         is_wrong = self.is_wrong
         return None if is_wrong is None else float(is_wrong.double().mean())
 

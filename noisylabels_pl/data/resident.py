@@ -49,7 +49,7 @@ class ResidentDataset:
         return x_elements * x.element_size() + y.numel() * y.element_size()
 
     def gather(self, indices: Tensor, augmentation: Augmentation | None = None) -> tuple[Tensor, Tensor]:
-        """Return the samples at the ``(B,)`` indices, augmented if asked, and their targets."""
+        """Return the samples in the rows ``indices`` ``(B,)``, augmented if asked, and their targets."""
         if isinstance(self.x, PaddedImages):
             return self.x.gather(indices, augmentation), self.y[indices]
         return self.x[indices], self.y[indices]

@@ -43,8 +43,8 @@ class SelectionSampler(DistributedSampler[Any]):
 
     It is a ``DistributedSampler`` so that Lightning does not replace it, but it reads rank and world size when it is
     iterated, so one object serves one process and many. The order follows from ``(seed, epoch)`` only. Rank ``r`` of
-    ``w`` takes positions ``r, r + w, ...`` of it: batch ``b`` of all ranks together is batch ``b`` of one process with
-    ``w`` times the batch size.
+    ``w`` takes the places ``r, r + w, ...`` of this order. So the batches ``b`` of all ranks together hold the samples
+    that batch ``b`` of a single process with ``w`` times the batch size holds.
 
     Args:
         dataset: the dataset to sample from; only its length is used.

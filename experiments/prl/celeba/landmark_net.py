@@ -118,11 +118,14 @@ def repeatable(seed: int) -> Iterator[None]:
     """Start torch's random numbers from ``seed`` with deterministic convolutions, and restore both afterwards."""
     # Not cudnn.flags(), which fails once the precision of convolutions alone was set.
     cudnn = torch.backends.cudnn
-    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
+    deterministic_before = cudnn.deterministic
+    benchmark_before = cudnn.benchmark
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
             torch.manual_seed(seed)
-            cudnn.deterministic, cudnn.benchmark = True, False
+            cudnn.deterministic = True
+            cudnn.benchmark = False
             yield
         finally:
-            cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+            cudnn.deterministic = deterministic_before
+            cudnn.benchmark = benchmark_before

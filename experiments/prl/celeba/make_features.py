@@ -90,6 +90,7 @@ def make_features(
                 max_epochs,
             )
             with repeatable(seed):
+                # Of the training, the validation and the test images; the targets of the last are not needed.
                 images = [_read_images(folder / IMAGES, names, image_size, num_workers) for names in lists.names]
                 targets = standardize(lists.landmarks[0], lists.landmarks[1])
                 features = learned_features(
@@ -113,10 +114,10 @@ def _check_images(folder: Path, lists: CelebALists) -> None:
     if not (folder / IMAGES).is_dir():
         raise missing_file(folder, f"{IMAGES}/")
     present = set(os.listdir(folder / IMAGES))
-    for number, image in lists.lines.items():
+    for line_number, image in lists.lines.items():
         if image not in present:
             raise ValueError(
-                f"root: {folder / LANDMARKS}, line {number}: there is no image {image} in {folder / IMAGES}; "
+                f"root: {folder / LANDMARKS}, line {line_number}: there is no image {image} in {folder / IMAGES}; "
                 "unpack all of img_align_celeba.zip there"
             )
 

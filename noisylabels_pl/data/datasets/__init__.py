@@ -1,4 +1,4 @@
-"""Datasets, one file a family."""
+"""The datasets, each in a file of its name."""
 
 from noisylabels_pl.data.datasets.celeba_landmarks import CelebALandmarks
 from noisylabels_pl.data.datasets.cifar10 import CIFAR10

@@ -53,11 +53,11 @@ class CelebALandmarks(NoisyDataModule):
 
     def load(self) -> Arrays:
         lists = read_lists(self.root / "celeba")
-        y = lists.landmarks[2]
+        y = lists.landmarks[2]  # of the test images
         x = self._read_features(y)
         num_samples = len(x)
         rng = np.random.default_rng(0)
-        same_label = torch.zeros(num_samples)
+        same_label = torch.zeros(num_samples)  # so the split is merely random
         train_indices, test_indices = stratified_split(torch.arange(num_samples), same_label, 4 * num_samples // 5, rng)
         return regression_arrays(
             x,

@@ -24,18 +24,18 @@ COORDINATES = (
 LANDMARKS = "list_landmarks_align_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 IMAGES = "img_align_celeba"
-SPLITS = ("training", "validation", "test")
+SPLITS = ("training", "validation", "test")  # their numbers in the partition file are 0, 1 and 2
 
 
 @dataclass(frozen=True)
 class CelebALists:
-    """The images of CelebA's three splits, and where their landmarks are.
+    """The images of CelebA's three splits, and the pixel coordinates of their landmarks.
 
     Attributes:
         coordinates: the names of the 10 coordinates, in the order of the file.
-        names: the file names of the training, the validation and the test images.
-        landmarks: ``(n, 10)`` float32 pixel coordinates of the training, the validation and the test images.
-        lines: ``{line of the list of landmarks: image}``, counted from 1, for messages.
+        names: for each of ``SPLITS``, the file names of its images.
+        landmarks: for each of ``SPLITS``, the ``(n, 10)`` float32 pixel coordinates of its images.
+        lines: the image in each line of the list of landmarks, by line number counted from 1; for messages.
     """
 
     coordinates: tuple[str, ...]
@@ -61,21 +61,22 @@ def read_lists(folder: Path) -> CelebALists:
     partition_path = folder / PARTITION
     coordinates, landmarks_of = _read_landmarks(landmarks_path)
     names = _read_partition(partition_path, landmarks_of)
-    line_of = dict(enumerate(landmarks_of, 3))
-    assigned = {image for split in names for image in split}
-    for number, image in line_of.items():
-        if image not in assigned:
+    lines = dict(enumerate(landmarks_of, 3))  # the first two lines are a count and the names of the coordinates
+    images_with_split = {image for split_names in names for image in split_names}
+    for line_number, image in lines.items():
+        if image not in images_with_split:
             raise ValueError(
-                f"root: {landmarks_path}, line {number}: {image} is not in {partition_path}; fetch both again"
+                f"root: {landmarks_path}, line {line_number}: {image} is not in {partition_path}; fetch both again"
             )
-    for number, split in enumerate(SPLITS):
-        if len(names[number]) < 2:
+    for split_number, split in enumerate(SPLITS):
+        num_images = len(names[split_number])
+        if num_images < 2:
             raise ValueError(
-                f"root: {partition_path}: {len(names[number])} of its {len(assigned)} lines name {split} images "
-                f"({number}); at least 2 are needed"
+                f"root: {partition_path}: {num_images} of its {len(images_with_split)} lines name {split} images "
+                f"({split_number}); at least 2 are needed"
             )
-    landmarks = [torch.tensor([landmarks_of[image] for image in split]) for split in names]
-    return CelebALists(coordinates, names, landmarks, line_of)
+    landmarks = [torch.tensor([landmarks_of[image] for image in split_names]) for split_names in names]
+    return CelebALists(coordinates, names, landmarks, lines)
 
 
 def missing_file(folder: Path, name: str) -> FileNotFoundError:
@@ -111,12 +112,17 @@ def _read_partition(path: Path, landmarks_of: dict[str, list[float]]) -> list[li
     """Return the images of each split, after a check that all of them have landmarks."""
     lines = _read_lines(path)
     names: list[list[str]] = [[] for _ in SPLITS]
-    split_of = _parse_numbers(path, lines, first=1, width=1)
-    for number, (image, (split,)) in enumerate(split_of.items(), 1):
-        if image not in landmarks_of or split not in (0, 1, 2):
-            wanted = "0, 1 or 2" if image in landmarks_of else f"an image that is in {LANDMARKS}"
-            raise ValueError(f"root: {path}, line {number}: {lines[number - 1]!r} needs {wanted}")
-        names[int(split)].append(image)
+    numbers_of = _parse_numbers(path, lines, first=1, width=1)
+    for line_number, (image, numbers) in enumerate(numbers_of.items(), 1):
+        split_number = numbers[0]
+        missing = None
+        if image not in landmarks_of:
+            missing = f"an image that is in {LANDMARKS}"
+        elif split_number not in (0, 1, 2):
+            missing = "0, 1 or 2"
+        if missing is not None:
+            raise ValueError(f"root: {path}, line {line_number}: {lines[line_number - 1]!r} needs {missing}")
+        names[int(split_number)].append(image)
     return names
 
 
@@ -126,9 +132,9 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _parse_numbers(path: Path, lines: list[str], *, first: int, width: int) -> dict[str, list[float]]:
-    """Return ``{image: numbers}`` of the lines from number ``first`` on, counted from 1."""
+    """Return ``{image: numbers}``, read from lines that hold an image and ``width`` numbers, from line ``first`` on."""
     numbers_of: dict[str, list[float]] = {}
-    for number, line in enumerate(lines[first - 1 :], first):
+    for line_number, line in enumerate(lines[first - 1 :], first):
         image, *words = line.split() or [""]
         try:
             numbers = [float(word) for word in words]
@@ -137,6 +143,6 @@ def _parse_numbers(path: Path, lines: list[str], *, first: int, width: int) -> d
         if len(numbers) != width or image in numbers_of or not all(map(math.isfinite, numbers)):
             plural = "s" if width > 1 else ""
             expected = f"an image that was not named before and {width} number{plural}"
-            raise ValueError(f"root: {path}, line {number}: {line[:80]!r} must be {expected}; fetch it again")
+            raise ValueError(f"root: {path}, line {line_number}: {line[:80]!r} must be {expected}; fetch it again")
         numbers_of[image] = numbers
     return numbers_of

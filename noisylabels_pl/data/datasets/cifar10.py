@@ -44,9 +44,12 @@ class CIFAR10(NoisyDataModule):
 
     def load(self) -> Arrays:
         npz = self.root / "cifar10.npz"
-        needs_npz = npz.is_file() and missing_files(self.root, FILES)
+        needs_npz = npz.is_file() and missing_files(self.root, FILES)  # torchvision's files go first
         arrays = self._read_npz(npz) if needs_npz else self._read_batches()
-        y_train_clean = arrays.y_train if arrays.y_train_clean is None else arrays.y_train_clean
+        y_train_clean = arrays.y_train_clean
+        if y_train_clean is None:
+            y_train_clean = arrays.y_train
+        # These facts are the same for both sources.
         return replace(
             arrays,
             class_names=CLASS_NAMES,
@@ -68,7 +71,7 @@ class CIFAR10(NoisyDataModule):
         return arrays
 
     def _read_batches(self) -> Arrays:
-        """Return the images of torchvision's files, not normalized yet."""
+        """Return the images of torchvision's files, with placeholders for mean and standard deviation."""
         alternative = " and no cifar10.npz"
         train, test = read_torchvision("CIFAR10", self.root, FILES, download=self.download, alternative=alternative)
         return Arrays(

@@ -101,29 +101,30 @@ class NpzRegression(NoisyDataModule):
 
     def load(self) -> Arrays:
         stored, x_train, x_test = _read(self.path, "path")
-        y_train = check_targets("y_train", stored["y_train"], len(x_train))
-        others = {"y_test": check_targets("y_test", stored["y_test"], len(x_test))}
+        targets = {
+            "y_train": check_targets("y_train", stored["y_train"], len(x_train)),
+            "y_test": check_targets("y_test", stored["y_test"], len(x_test)),
+        }
         if "y_train_clean" in stored:
-            others["y_train_clean"] = check_targets("y_train_clean", stored["y_train_clean"], len(x_train))
-        width = y_train.shape[1]
-        for name, targets in others.items():
-            if targets.shape[1] != width:
-                raise ValueError(f"{name} has {targets.shape[1]} numbers a sample, y_train {width}; they must be equal")
+            targets["y_train_clean"] = check_targets("y_train_clean", stored["y_train_clean"], len(x_train))
+        width = targets["y_train"].shape[1]
+        for name, y in targets.items():
+            if y.shape[1] != width:
+                raise ValueError(f"{name} has {y.shape[1]} numbers a sample, y_train {width}; they must be equal")
         if self.target_names is not None and len(self.target_names) != width:
             raise ValueError(f"target_names names {len(self.target_names)} targets, but y_train has {width}")
-        y_train, *standardized = standardize(y_train, *others.values())
-        others = dict(zip(others, standardized, strict=True))
+        standardized = dict(zip(targets, standardize(*targets.values()), strict=True))
         mean, std = mean_and_std(x_train)
         return Arrays(
             x_train=x_train,
-            y_train=y_train,
+            y_train=standardized["y_train"],
             x_test=x_test,
-            y_test=others["y_test"],
+            y_test=standardized["y_test"],
             class_names=tuple(str(name) for name in self.target_names or range(width)),
             mean=mean,
             std=std,
             origin=f"npz {self.path}",
-            y_train_clean=others.get("y_train_clean"),
+            y_train_clean=standardized.get("y_train_clean"),
         )
 
 

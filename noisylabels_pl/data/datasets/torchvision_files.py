@@ -33,7 +33,7 @@ def read_torchvision(
         root: the folder of the files.
         wanted: the files that must be under ``root``.
         download: whether to download the files if they are not there.
-        alternative: ends the statement that a file is missing.
+        alternative: follows the name of a missing file in the message, such as ``" and no cifar10.npz"``.
 
     Raises:
         FileNotFoundError: files are missing or damaged, or the download failed.
