@@ -118,9 +118,11 @@ class BatchFilter:
         Returns:
             ``(B,)`` bool, and the kept fraction of the scope's samples, a scalar.
         """
-        all_scores = all_gather(scores) if self.scope == "global" else scores
-        kept = keep_mask(all_scores, self.rate(epoch))
-        rank = rank_and_world_size()[0] if len(all_scores) > len(scores) else 0
+        if self.scope == "rank":
+            kept = keep_mask(scores, self.rate(epoch))
+            return kept, kept.float().mean()
+        kept = keep_mask(all_gather(scores), self.rate(epoch))
+        rank, _ = rank_and_world_size()
         return kept.view(-1, len(scores))[rank], kept.float().mean()
 
 

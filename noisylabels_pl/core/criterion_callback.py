@@ -24,6 +24,7 @@ from noisylabels_pl.core.scoring import LossRecorder, positions_of, training_loa
 from noisylabels_pl.core.tables import SampleTables
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import Batch, IndexedLoader, Positions
+from noisylabels_pl.data.batch import Replaced, restore
 from noisylabels_pl.functional import check_choice
 
 Role = Literal["loss", "mixing", "weights", "samples"]
@@ -109,9 +110,10 @@ class CriterionCallback(L.Callback, ABC):
         self.criterion = criterion
         self.tables = SampleTables()
         self._criteria: dict[str, nn.Module] = {}  # in which the loss is sought, during a fit
-        self._inner: list[CriterionCallback] = []  # callbacks on the same loss that act before this one
+        self._earlier_callbacks: list[CriterionCallback] = []  # callbacks on the same loss that act before this one
         self._interception: LossInterception | None = None  # of the callback that acts last on a loss
         self._batch: Batch | Positions | None = None
+        self._replaced: Replaced = []  # tensors of this batch that have other data
         self._call: LossCall | None = None  # the loss that is being adjusted
         self._source: str | None = None  # the loss that was adjusted in this batch
         self._source_target: Tensor | None = None
@@ -142,7 +144,10 @@ class CriterionCallback(L.Callback, ABC):
         """
 
     def conflict(self, other: CriterionCallback) -> str | None:
-        """Return why this callback cannot work beside another one, or ``None``; two of one role are refused anyway."""
+        """Return the reason why this callback cannot work beside another one, or ``None``.
+
+        Two callbacks of one role are refused without asking this method.
+        """
         if not other.needs.mixes_samples:
             return None
         if self.needs.mixes_samples:
@@ -175,7 +180,7 @@ class CriterionCallback(L.Callback, ABC):
         if not self.needs.mixes_samples:
             raise RuntimeError(f"{self._name()} calls losses_for(); say so: needs = Needs(mixes_samples=True)")
         losses = self.call.per_sample(logits, target)
-        for callback in self._inner:
+        for callback in self._earlier_callbacks:
             losses = callback.adjust_losses(losses, logits, target, self._batch)
         return losses
 
@@ -200,7 +205,7 @@ class CriterionCallback(L.Callback, ABC):
             self.tables.set_num_samples(len(training_loader(trainer).dataset))  # type: ignore[arg-type]
         others = [other for other in _criterion_callbacks(trainer) if other is not self]
         for other in others:
-            self._refuse(other, self.conflict(other))
+            self._refuse_if(other, self.conflict(other))
         # Not in setup(): weight averaging deep-copies the module there, hooks included.
         if self.needs.criterion:
             self._attach(pl_module, others)
@@ -235,16 +240,19 @@ class CriterionCallback(L.Callback, ABC):
     ) -> None:
         if self._interception is not None:
             self._interception.stop()
+        restore(self._replaced)
         self._batch = None
         self._adjusted_losses = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._batch = None  # also after a batch that another callback skipped
+        restore(self._replaced)
         if self._interception is not None:
             self._interception.stop()
             if self._num_batches and not self._num_adjusted:  # a step without automatic optimization may skip batches
                 raise self._no_loss(pl_module)
-        if self._num_batches and self.needs.criterion and self.needs.role != "samples" and not self._has_acted:
+        changes_losses = self.needs.criterion and self.needs.role != "samples" and not self.tables
+        if self._num_batches and changes_losses and not self._has_acted:
             raise RuntimeError(
                 f"{self._name()} changed no loss in epoch {trainer.current_epoch}; if that is meant, return "
                 "losses.clone() from adjust_losses, and leave the callback out otherwise"
@@ -277,10 +285,11 @@ class CriterionCallback(L.Callback, ABC):
         ]
         for other in sharing:
             if other.needs.role == self.needs.role:
-                self._refuse(other, f"both {ROLE_MEANING[self.needs.role]}")
+                self._refuse_if(other, f"both {ROLE_MEANING[self.needs.role]}")
         sharing.sort(key=_role_position)
-        self._inner = [other for other in sharing if _role_position(other) < _role_position(self)]
-        if len(self._inner) == len(sharing):
+        self._earlier_callbacks = [other for other in sharing if _role_position(other) < _role_position(self)]
+        is_last = len(self._earlier_callbacks) == len(sharing)
+        if is_last:
             _forget_compiled_step(module)
             functions = all(callback.criterion is None for callback in (*sharing, self))
             self._interception = LossInterception(self._criteria, functions=functions, handler=self._handle)
@@ -290,14 +299,15 @@ class CriterionCallback(L.Callback, ABC):
         if self._interception is not None:
             self._interception.detach()
             _forget_compiled_step(module)
+        restore(self._replaced)
         self._interception = None
         self._criteria = {}
         self._batch = None
         self._call = None
-        self._inner = []
+        self._earlier_callbacks = []
         self.tables.to_cpu()
 
-    def _refuse(self, other: CriterionCallback, reason: str | None) -> None:
+    def _refuse_if(self, other: CriterionCallback, reason: str | None) -> None:
         if reason is not None:
             raise ValueError(f"{self._name()} and {other._name()} cannot be combined: {reason}; leave one of them out")
 
@@ -321,7 +331,7 @@ class CriterionCallback(L.Callback, ABC):
     def _handle(self, call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
         """Return the adjusted loss of a call, or the call's own loss where it is not the one to change."""
         loss = compute()
-        callbacks = (*self._inner, self)
+        callbacks = (*self._earlier_callbacks, self)
         if self._batch is None:  # outside of a training batch
             return loss
         if refusal := self._refusal(call, callbacks):
@@ -347,6 +357,11 @@ class CriterionCallback(L.Callback, ABC):
             return ValueError(
                 f"a step is trained with {self._source} and {call.name}, but {self._name()} changes one loss; compute "
                 "one of them by a module of yours, and name it: criterion='...'"
+            )
+        if call.is_unreduced_function:
+            return ValueError(
+                f"{call.name} is called with reduction='none', and what the step makes of it may be another loss, such "
+                "as the focal loss; let it reduce, or compute the loss by a module of yours and name it: criterion='...'"
             )
         for callback in callbacks:
             if call.kind not in callback.needs.kinds:
@@ -415,7 +430,7 @@ class CriterionCallback(L.Callback, ABC):
         """Pass the losses through all callbacks on this criterion, in the order of their roles."""
         assert self._batch is not None
         adjusted = losses
-        for callback in (*self._inner, self):
+        for callback in (*self._earlier_callbacks, self):
             given = adjusted
             adjusted = callback.adjust_losses(given, logits, target, self._batch)
             callback._has_acted = callback._has_acted or adjusted is not given

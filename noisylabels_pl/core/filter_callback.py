@@ -44,6 +44,8 @@ class FilterCallback(GradientCallback):
     ) -> None:
         super().__init__(criterion=criterion)
         self.filter = BatchFilter(forget_rate, **options)
+        self._epoch = 0
+        self._batch_is_cut = False
         self.needs = replace(
             self.needs,
             positions=self.filter.second_forward is not False,
@@ -65,14 +67,14 @@ class FilterCallback(GradientCallback):
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         self._epoch = trainer.current_epoch
-        self._is_filtered = False
+        self._batch_is_cut = False
         if self.needs.positions and self._batch is not None:
-            self._is_filtered = self.filter.uses_second_forward(self._epoch, len(self._batch.index))
-        if self._is_filtered:
+            self._batch_is_cut = self.filter.uses_second_forward(self._epoch, len(self._batch.index))
+        if self._batch_is_cut:
             self._drop_from_batch(trainer, pl_module, batch, batch_idx)
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
-        if self._is_filtered:
+        if self._batch_is_cut:
             return losses
         kept, kept_fraction = self.filter.keep(self.scores(losses, logits, target), self._epoch)
         batch.kept = (kept,)
@@ -94,12 +96,15 @@ class FilterCallback(GradientCallback):
             scores = self.scores(losses, call.logits, call.target)
             self._call = None
         kept = self.filter.keep_indices(scores, self._epoch)
-        if not keep_samples(batch, kept, len(scores)):
+        if isinstance(batch, Batch):
+            batch.x, batch.y, batch.index = batch.x[kept], batch.y[kept], batch.index[kept]
+        else:
+            self._replaced = keep_samples(batch, kept, len(scores))
+            self._batch.index = self._batch.index[kept]
+        if not (isinstance(batch, Batch) or self._replaced):
             raise TypeError(
                 f"{self._name()} leaves samples out of the batch before the step, but a batch ({type(batch).__name__}) "
                 "has no tensor with one row a sample in a list, tuple or dict; use second_forward=False"
             )
-        if self._batch is not batch:
-            self._batch.index = self._batch.index[kept]
         self._batch.kept = (torch.ones_like(kept, dtype=torch.bool),)
         self._has_acted = True

@@ -67,25 +67,29 @@ class FilterTwin(TwinModule):
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if self.filter.uses_second_forward(self.current_epoch, len(batch.index)):
             return self._losses_of_second_forward(batch)
-        outputs = [self.net.first(batch.x), self.net.second(batch.x)]
-        chosen = [self.filter.keep(self.scores(output.detach(), batch.y), self.current_epoch) for output in outputs]
-        chosen.reverse()  # each network trains on what its peer chose
-        batch.kept = tuple(kept for kept, _ in chosen)
-        first, second = (
-            masked_losses(per_sample_losses(self.criterion, output, batch.y), kept, kept_fraction).mean()
-            for output, (kept, kept_fraction) in zip(outputs, chosen, strict=True)
+        first_output, second_output = self.net.first(batch.x), self.net.second(batch.x)
+        # Each network trains on the samples that its peer chose.
+        first_kept, first_fraction = self.filter.keep(self.scores(second_output.detach(), batch.y), self.current_epoch)
+        second_kept, second_fraction = self.filter.keep(self.scores(first_output.detach(), batch.y), self.current_epoch)
+        batch.kept = (first_kept, second_kept)
+        first_losses = per_sample_losses(self.criterion, first_output, batch.y)
+        second_losses = per_sample_losses(self.criterion, second_output, batch.y)
+        return (
+            masked_losses(first_losses, first_kept, first_fraction).mean(),
+            masked_losses(second_losses, second_kept, second_fraction).mean(),
         )
-        return first, second
 
     def _losses_of_second_forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        nets = (self.net.first, self.net.second)
+        first, second = self.net.first, self.net.second
         with torch.no_grad(), self.filter.scoring_pass(self.trainer, self.net):
-            scores = [self.scores(net(batch.x), batch.y) for net in nets]
-        scores.reverse()  # each network trains on what its peer chose
-        chosen = [self.filter.keep_indices(score, self.current_epoch) for score in scores]
+            first_scores = self.scores(first(batch.x), batch.y)
+            second_scores = self.scores(second(batch.x), batch.y)
+        # Each network trains on the samples that its peer chose.
+        first_kept = self.filter.keep_indices(second_scores, self.current_epoch)
+        second_kept = self.filter.keep_indices(first_scores, self.current_epoch)
         nothing = torch.zeros_like(batch.index, dtype=torch.bool)
-        batch.kept = tuple(nothing.index_fill(0, kept, True) for kept in chosen)
-        first, second = (
-            self.criterion(net(batch.x[kept]), batch.y[kept]) for net, kept in zip(nets, chosen, strict=True)
+        batch.kept = (nothing.index_fill(0, first_kept, True), nothing.index_fill(0, second_kept, True))
+        return (
+            self.criterion(first(batch.x[first_kept]), batch.y[first_kept]),
+            self.criterion(second(batch.x[second_kept]), batch.y[second_kept]),
         )
-        return first, second

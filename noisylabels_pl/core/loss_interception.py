@@ -52,6 +52,7 @@ class LossCall:
         unreduced: the loss function with ``reduction="none"`` and all other arguments bound.
         is_plain: whether the loss has no class weights and no ignored labels.
         is_sum: whether the loss is a sum over the batch.
+        is_unreduced_function: whether it is a loss function that leaves the reduction to the step.
     """
 
     name: str
@@ -61,6 +62,7 @@ class LossCall:
     unreduced: Callable[[Tensor, Tensor], Tensor]
     is_plain: bool = True
     is_sum: bool = False
+    is_unreduced_function: bool = False
 
     def __post_init__(self) -> None:
         self._given_logits = self.logits
@@ -179,6 +181,7 @@ class LossInterception(TorchFunctionMode):
             if self._inner is not None and self._inner[1] is loss:
                 call = self._inner[0]
                 call.name = type(criterion).__name__
+                call.is_unreduced_function = False
             else:
                 logits, target = _two_arguments(criterion, args, kwargs)
                 call = _call_of_criterion(criterion, logits, target)
@@ -298,12 +301,21 @@ def _two_arguments(criterion: nn.Module, args: Any, kwargs: Any) -> tuple[Tensor
 
 def _call_of(function: Any, logits: Tensor, target: Tensor, arguments: dict[str, Any]) -> LossCall:
     options = {name: value for name, value in arguments.items() if name not in ("size_average", "reduce")}
-    is_sum = options.get("reduction") == "sum"
+    reduction = options.get("reduction", "mean")
     options["reduction"] = "none"
     kind: LossKind = "regression" if function in _REGRESSION else _kind(logits, target, function in _BINARY)
     is_plain = options.get("weight") is None and options.get("pos_weight") is None
     is_plain = is_plain and options.get("ignore_index", -100) == -100
-    return LossCall(f"F.{function.__name__}", kind, logits, target, partial(function, **options), is_plain, is_sum)
+    return LossCall(
+        f"F.{function.__name__}",
+        kind,
+        logits,
+        target,
+        partial(function, **options),
+        is_plain=is_plain,
+        is_sum=reduction == "sum",
+        is_unreduced_function=reduction == "none",
+    )
 
 
 def _call_of_criterion(criterion: nn.Module, logits: Tensor, target: Tensor) -> LossCall:

@@ -59,7 +59,7 @@ class SelectionCallback(CriterionCallback):
         self.bf16_scoring = bf16_scoring
         self.selection: Selection | None = None
         self._selection_epoch = -1  # the epoch that trains on the selection
-        self._report: dict[str, float] = {}
+        self._metrics_to_log: dict[str, float] = {}
         # Weights and coefficients of the selection by position in the training set, on the device.
         self._values_by_position: dict[str, Tensor] = {}
         self._targets: Tensor | None = None  # of the last scoring pass
@@ -120,7 +120,7 @@ class SelectionCallback(CriterionCallback):
         # Forget an earlier fit; a resumed fit loads its own state after this.
         self.selection = None
         self._selection_epoch = -1
-        self._report = {}
+        self._metrics_to_log = {}
         self._targets = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -153,7 +153,7 @@ class SelectionCallback(CriterionCallback):
             )
         self._num_batches = len(training_loader(trainer))
         if self.selection is not None:
-            pl_module.log_dict(self._report, sync_dist=True)
+            pl_module.log_dict(self._metrics_to_log, sync_dist=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
@@ -169,14 +169,18 @@ class SelectionCallback(CriterionCallback):
 
     def state_dict(self) -> dict[str, Any]:
         selection = None if self.selection is None else vars(self.selection)
-        return super().state_dict() | {"epoch": self._selection_epoch, "selection": selection, "report": self._report}
+        return super().state_dict() | {
+            "epoch": self._selection_epoch,
+            "selection": selection,
+            "report": self._metrics_to_log,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         selection = state_dict["selection"]
         self.selection = None if selection is None else Selection(**selection)
         self._selection_epoch = state_dict["epoch"]
-        self._report = state_dict["report"]
+        self._metrics_to_log = state_dict["report"]
         self._values_by_position = {}
 
     def _update_selection(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
@@ -198,14 +202,14 @@ class SelectionCallback(CriterionCallback):
         scored = time.perf_counter()
         selection: Selection = trainer.strategy.broadcast(self.select(module, scores, epoch))
         self.selection = selection
-        self._report = {
+        self._metrics_to_log = {
             "selection/size": float(len(selection.indices)),
             "selection/scoring_s": scored - start,
             "selection/selecting_s": time.perf_counter() - scored,
         }
         if previous is not None:
             overlap = torch.isin(selection.indices, previous.indices).double().mean()
-            self._report["selection/overlap"] = float(overlap)
+            self._metrics_to_log["selection/overlap"] = float(overlap)
 
     def _hand_on_selection(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Hand the selection to the loaders that ``train_dataloader()`` will make anew in this fit."""

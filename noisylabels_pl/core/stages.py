@@ -26,7 +26,7 @@ def _no_artifacts(trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
     return {}
 
 
-def _keep_weights(module: L.LightningModule, artifacts: Artifacts) -> None:
+def _leave_module_as_is(module: L.LightningModule, artifacts: Artifacts) -> None:
     pass
 
 
@@ -48,7 +48,7 @@ class Stage:
     name: str
     method: Callable[[Artifacts], Any]
     outputs: Callable[[L.Trainer, L.LightningModule], Artifacts] = _no_artifacts
-    initialize: Callable[[L.LightningModule, Artifacts], None] = _keep_weights
+    initialize: Callable[[L.LightningModule, Artifacts], None] = _leave_module_as_is
     max_epochs: int | None = None
     monitor: str | None = None
 

@@ -59,7 +59,7 @@ class Supervised(L.LightningModule):
         return loss
 
     def log_means(self, losses: dict[str, Tensor], batch_size: int, batch_idx: int) -> None:
-        """Log the epoch's mean of some losses, in every 50th step only.
+        """Log the mean of some losses over the epoch; call ``self.log`` in every 50th step only.
 
         ``self.log`` in every step would take as long as the forward pass of a small network. In an epoch that ends
         early, the last steps may be missing from the mean.

@@ -83,6 +83,7 @@ class SampleTable:
                 f"the samples {int(index.min())} to {int(index.max())} are not all among {self._size()}; index by "
                 "batch.index"
             )
+        # The argmax of each row of the equality matrix finds the first occurrence of a position.
         first_occurrence = (index.unsqueeze(1) == index).int().argmax(1)
         table = self._rows_like(rows)
         table[index] = rows[first_occurrence].to(table.dtype)

@@ -113,7 +113,7 @@ def check_task(method: str, tasks: Sequence[str], task: str) -> None:
     """Check that a method is made for a task.
 
     Args:
-        method: its name, for the message.
+        method: name of the method, for the message.
         tasks: the tasks that it is for.
         task: ``classification`` or ``regression``.
 

@@ -101,8 +101,19 @@ class Batch:
         )
 
 
-def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> int:
-    """Leave only some samples in a batch, whatever its structure; return how many tensors were cut.
+Replaced = list[tuple[Tensor, Tensor]]
+"""Tensors that were given other data for a training step, and their own data."""
+
+
+def restore(replaced: Replaced) -> None:
+    """Give tensors their own data back: a dataset may have handed out the tensors that it keeps."""
+    for values, own_data in replaced:
+        values.data = own_data
+    replaced.clear()
+
+
+def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> Replaced:
+    """Leave only some samples in a batch, whatever its structure.
 
     Every tensor with one row a sample keeps its identity and gets fewer rows, because the training step holds the batch
     already.
@@ -112,24 +123,29 @@ def keep_samples(batch: Any, kept: Tensor, batch_size: int) -> int:
         kept: ``(k,)`` int64, rows to keep.
         batch_size: rows of the batch.
 
+    Returns:
+        The tensors that were cut, for :func:`restore`.
+
     Example:
         >>> import torch
         >>> batch = {"image": torch.rand(3, 2), "label": torch.tensor([4, 5, 6])}
-        >>> keep_samples(batch, torch.tensor([0, 2]), 3)
-        2
+        >>> replaced = keep_samples(batch, torch.tensor([0, 2]), 3)
         >>> batch["label"]
         tensor([4, 6])
+        >>> restore(replaced)
+        >>> batch["label"]
+        tensor([4, 5, 6])
     """
-    cut: list[Tensor] = []
+    replaced: Replaced = []
 
     def cut_rows(values: Tensor) -> Tensor:
         if values.ndim and len(values) == batch_size:
+            replaced.append((values, values.data))
             values.data = values.data[kept]
-            cut.append(values)
         return values
 
     apply_to_collection(batch, Tensor, cut_rows)
-    return len(cut)
+    return replaced
 
 
 def is_one_hot(values: Tensor) -> bool:
@@ -158,7 +174,7 @@ def mixable_tensors(batch: Any) -> list[Tensor]:
     return found
 
 
-def mix_samples(batch: Any, partners: Any, lam: Tensor) -> None:
+def mix_samples(batch: Any, partners: Any, lam: Tensor) -> Replaced:
     """Mix the inputs of a batch with those of another one, whatever their structure.
 
     Inputs are the floating-point tensors with several numbers in each row, but for one-hot labels. They keep their
@@ -168,7 +184,13 @@ def mix_samples(batch: Any, partners: Any, lam: Tensor) -> None:
         batch: any collection of tensors.
         partners: a collection of the same structure.
         lam: ``(B,)`` weight of each sample of ``batch``.
+
+    Returns:
+        The tensors that were mixed, for :func:`restore`.
     """
+    replaced: Replaced = []
     for values, others in zip(mixable_tensors(batch), mixable_tensors(partners), strict=True):
         if len(values) == len(lam):
+            replaced.append((values, values.data))
             values.data = mix(values, others, lam)
+    return replaced

@@ -215,7 +215,7 @@ class Crust(SelectionCallback):
             coefficients = torch.full(positions.index.shape, coefficient, device=positions.index.device)
         coefficients = coefficients.masked_fill(positions.partner.index == positions.index, 1.0)
         if isinstance(positions, Positions):
-            mix_samples(batch, transferred(trainer, positions.partner_data), coefficients)
+            self._replaced = mix_samples(batch, transferred(trainer, positions.partner_data), coefficients)
         else:
             _check_can_be_mixed(batch.x)
             batch.x = mix(batch.x, batch.partner.x, coefficients)

@@ -190,7 +190,7 @@ def test_options_of_the_trainer(method: str, option: str, tmp_path: Path) -> Non
 
 def fit_foreign(method: str, digits: Make, make_trainer: Make, **options: Any) -> tuple[Any, Any, L.Trainer]:
     torch.manual_seed(0)
-    module, loader = options.pop("module", WithCriterion)(), indexed(foreign_loader(digits()))
+    module, loader = options.pop("module", WithCriterion)(), indexed(foreign_loader(digits()), as_batches=True)
     val, wrap = options.pop("val", None), options.pop("wrap", lambda module: module)
     trainer = make_trainer(*options.pop("callbacks", as_callbacks(method)), **({"max_epochs": 7} | options))
     trainer.fit(wrap(module), loader, val)
@@ -243,7 +243,7 @@ def test_a_foreign_module_that_fails_is_left_as_it_was(method: str, digits: Make
 
     failed: list[Any] = []
     callbacks = as_callbacks(method)
-    loader = indexed(foreign_loader(digits()))
+    loader = indexed(foreign_loader(digits()), as_batches=True)
     trainer = make_trainer(*callbacks, max_epochs=7)
     with pytest.raises(KeyError, match="in the step"):
         trainer.fit(Fails(), loader)
@@ -333,7 +333,8 @@ def test_evaluation_is_not_touched(method: str, digits: Make, make_trainer: Make
         def predict_step(self, batch: Any, batch_idx: int) -> None:
             self.validation_step(batch, batch_idx)
 
-    evaluation = indexed(foreign_loader(digits()))  # with positions, which must not be taken for the training set's
+    # With positions, which must not be taken for the training set's.
+    evaluation = indexed(foreign_loader(digits()), as_batches=True)
     seen: list[Any] = []
     module, _, trainer = fit_foreign(
         method, digits, make_trainer, module=Evaluates, val_check_interval=0.5, val=evaluation

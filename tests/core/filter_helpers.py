@@ -34,7 +34,7 @@ class Plain(Tutorial):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
-        self.seen.append(x)
+        self.seen.append(x.clone())
         return self.criterion(self(x), y)
 
     def configure_optimizers(self) -> Any:

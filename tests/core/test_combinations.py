@@ -89,7 +89,7 @@ def test_a_record_of_each_sample_of_a_coreset(digits: Make, make_trainer: Make) 
 
 
 class TwoCriteria(WithCriterion):
-    """One criterion for each half of the batch."""
+    """Is trained with two criteria."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,8 +98,9 @@ class TwoCriteria(WithCriterion):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         logits = self(x)
-        self.seen = logits.detach(), y, self.criterion(logits, y).detach(), self.auxiliary(logits, y).detach()
-        return self.criterion(logits, y)
+        first, second = self.criterion(logits, y), self.auxiliary(logits, y)
+        self.seen = logits.detach(), y, first.detach(), second.detach()
+        return first + second
 
 
 def test_losses_for_two_criteria_of_one_module(digits: Make, make_trainer: Make) -> None:

@@ -44,12 +44,16 @@ class Chosen(SelectionCallback):
         return Selection(self.chosen, partners=self.partners)
 
 
+def by_hand(logits: Tensor, target: Tensor) -> Tensor:
+    return -logits.log_softmax(1)[torch.arange(len(target)), target].mean()
+
+
 class NoneEach(WithCriterion):
     """Its criterion reduces, whatever it is told."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.criterion = type("Mean", (nn.CrossEntropyLoss,), {"forward": lambda self, x, y: F.cross_entropy(x, y)})()
+        self.criterion = type("Mean", (nn.CrossEntropyLoss,), {"forward": lambda self, x, y: by_hand(x, y)})()
 
 
 class Never(WithCriterion):
@@ -62,14 +66,21 @@ class ByHand(Tutorial):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
-        return -self(x).log_softmax(1)[torch.arange(len(y)), y].mean()
+        return by_hand(self(x), y)
 
 
 class Replaces(WithCriterion):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         self.criterion = type("Own", (nn.CrossEntropyLoss,), {"forward": lambda self, x, y: ByHand.training_step})()
-        return -self(x).log_softmax(1)[torch.arange(len(y)), y].mean()
+        return by_hand(self(x), y)
+
+
+class Focal(Tutorial):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        losses = F.cross_entropy(self(x), y, reduction="none")
+        return ((1 - (-losses).exp()) ** 2 * losses).mean()
 
 
 class TwoLosses(Tutorial):
@@ -87,7 +98,7 @@ class Twice(WithCriterion):
 class ThreeArguments(WithCriterion):
     def __init__(self) -> None:
         super().__init__()
-        self.criterion.forward = lambda x, y, weights: F.cross_entropy(x, y)
+        self.criterion.forward = lambda x, y, weights: by_hand(x, y)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
@@ -166,6 +177,11 @@ CASES = {
         lambda: (Crust(), ByHand(), indexed(loader())),
         TypeError,
         r"training_step of ByHand computes no loss that Crust could score; compute it by F.cross_entropy or",
+    ),
+    "a formula on a loss function": (
+        lambda: (Doubled(), Focal(), indexed(loader())),
+        ValueError,
+        "F.cross_entropy is called with reduction='none', and what the step makes of it may be another loss.*; let it",
     ),
     "a loss that is never changed": (
         lambda: (Idle(), WithCriterion(), indexed(loader())),

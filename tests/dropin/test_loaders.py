@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, update_bn
-from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
 from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss, indexed
 from noisylabels_pl.core import CriterionCallback
@@ -404,3 +404,20 @@ def test_compiled_module(method: str) -> None:
     assert trainer.global_step == (8 if method == "Crust" else 12)
     if method == "ELR":
         torch.testing.assert_close(callback.targets.rows.sum(1), torch.full((128,), 1 - 0.7**3))
+
+
+@pytest.mark.parametrize("callback", [Crust(warmup_epochs=0), SPL(0.5, second_forward=True)], ids=["Crust", "SPL"])
+def test_a_dataset_that_hands_out_its_own_tensors_keeps_them(callback: Any) -> None:
+    """One batch is the whole dataset, on the CPU, without a copy."""
+    x, y = torch.rand(64, 64, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 10
+    copies = x.clone(), y.clone()
+
+    class Whole(TensorDataset):
+        def __getitems__(self, indices: list[int]) -> Any:
+            return self.tensors if len(indices) == len(self) else (x[indices], y[indices])
+
+    loader = DataLoader(Whole(x, y), batch_size=64, collate_fn=lambda batch: batch)
+    torch.manual_seed(0)
+    make_trainer(callback, max_epochs=2).fit(modules.FunctionalLoss(), indexed(loader))
+    assert torch.equal(x, copies[0])
+    assert torch.equal(y, copies[1])
