@@ -361,7 +361,7 @@ class CriterionCallback(L.Callback, ABC):
         if call.is_unreduced_function:
             return ValueError(
                 f"{call.name} is called with reduction='none', and what the step makes of it may be another loss, such "
-                "as the focal loss; let it reduce, or compute the loss by a module of yours and name it: criterion='...'"
+                "as the focal loss; let it reduce, or compute it by a module of yours and name that: criterion='...'"
             )
         for callback in callbacks:
             if call.kind not in callback.needs.kinds:
