@@ -60,6 +60,7 @@ class Batch:
             that filters batches sets it, and :class:`~noisylabels_pl.callbacks.LabelQuality` reads it.
 
     Example:
+        >>> import torch
         >>> batch = Batch(torch.zeros(2, 3), torch.tensor([1, 0]), index=torch.tensor([7, 4]))
         >>> x, y = batch
         >>> y, batch.index
