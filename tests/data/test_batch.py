@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,60 +10,13 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-    Sampler,
-    TensorDataset,
-)
 
 from noisylabels_pl.data import Batch
-
-Make = Callable[..., Any]
-N = 11
 
 
 def features(index: Tensor) -> Tensor:
     """What sample ``index`` looks like: a row tells which sample it is."""
     return torch.stack([10.0 * index, 10.0 * index + 1], dim=1)
-
-
-def tensors() -> TensorDataset:
-    rows = torch.arange(N)
-    return TensorDataset(features(rows), rows % 3)
-
-
-class PerSample(Dataset[Any]):
-    """A dataset of the plainest kind: one sample at a time, label as an int."""
-
-    def __len__(self) -> int:
-        return N
-
-    def __getitem__(self, item: int) -> tuple[Tensor, int]:
-        if not 0 <= item < N:
-            raise IndexError(item)
-        return torch.tensor([10.0 * item, 10.0 * item + 1]), item % 3
-
-
-class Fixed(Sampler[Any]):
-    """A custom sampler."""
-
-    def __init__(self, keys: list[Any]) -> None:
-        self.keys = keys
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.keys)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def positions(loader: DataLoader[Any]) -> list[list[int]]:
-    return [batch.index.tolist() for batch in loader]
-
-
-def flat(loader: DataLoader[Any]) -> list[int]:
-    return [position for batch in positions(loader) for position in batch]
 
 
 def with_partner() -> Batch:
