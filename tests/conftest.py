@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
+    # The longest tests come first, so that no process is left with one of them when the others have finished.
+    items.sort(key=lambda item: "processes" not in item.keywords)
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
