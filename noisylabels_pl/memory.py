@@ -10,16 +10,16 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return how many bytes are free on a device, at least.
+    """Return the number of bytes that are free on a device.
 
-    On the CPU, file caches count as free, because the system gives them up when memory is needed; the limit of a
-    container holds.
+    On the CPU, file caches count as free, because the system gives them up when memory is needed. In a container, its
+    memory limit counts (control groups of version 2).
 
     Args:
         device: any device.
 
     Returns:
-        The number of bytes, or ``None`` where the system does not tell.
+        The number of bytes, or ``None`` if it is not known: on other devices, and on a CPU without ``/proc/meminfo``.
 
     Example:
         >>> import torch
@@ -52,7 +52,7 @@ def _free_in_container() -> int:
 
 
 def _read_number(path: Path, name: str) -> int:
-    """Return the number behind a name in a file that has a name and a number on each line."""
+    """Return the number that follows a name, from a file with a name and its number on each line."""
     for line in path.read_text().splitlines():
         fields = line.split()
         if fields[0] == name:

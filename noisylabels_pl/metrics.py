@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 
 class Memorization(Metric):
-    r"""Compute how far a network fits correct labels, memorizes wrong ones, and recovers the truth behind them.
+    r"""Compute how often a network fits correct labels, memorizes wrong ones, and predicts the true label instead.
 
     For predicted classes :math:`\hat y`, observed labels :math:`\tilde y` and true labels :math:`y`,
 

@@ -13,18 +13,18 @@ import lightning as L
 
 from noisylabels_pl.data.files import write_atomically
 
-_EVALUATION = ("val/", "test/")
+_EVALUATION_PREFIXES = ("val/", "test/")
 FOUR_NUMBERS = ("last", "last_10", "best_val", "best_oracle")
 
 
 class History(L.Callback):
     """Keeps the metrics of every epoch, also across a resume.
 
-    A checkpoint that is written after validation, before its epoch ends, does not hold Lightning's averages over the
-    training steps. After a resume from such a checkpoint, that epoch's row has no ``train/loss``.
+    A checkpoint that is written between validation and the end of its epoch does not hold Lightning's averages over the
+    training steps. After a resume from such a checkpoint, the row of this epoch has no ``train/loss``.
 
     Args:
-        path: of a CSV file with one row per epoch, rewritten after every epoch; no file if not given.
+        path: a CSV file with one row per epoch, rewritten after every epoch; no file if not given.
         metric: the metric that judges predictions: ``acc``, or ``r2`` in regression.
 
     Attributes:
@@ -41,12 +41,13 @@ class History(L.Callback):
         self.path = path
         self.metric = metric
         self.rows: list[dict[str, float]] = []
-        self._start = 0.0
+        self._start = 0.0  # of the current epoch
         self._evaluation: dict[str, float] = {}  # validation and test metrics of the current epoch
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A checkpoint written within an epoch may already hold a row for that epoch, which now starts again.
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+        # A fit that is resumed within an epoch does not call on_train_epoch_start for this epoch.
         self._start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,7 +57,7 @@ class History(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluation = {}
         for name, value in trainer.callback_metrics.items():
-            if name.startswith(_EVALUATION):
+            if name.startswith(_EVALUATION_PREFIXES):
                 self._evaluation[name] = float(value)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -66,9 +67,9 @@ class History(L.Callback):
             "seconds": time.perf_counter() - self._start,
         }
         for name, value in trainer.callback_metrics.items():
-            # After an epoch without evaluation, such as the last one under max_steps, Lightning still has the metrics
-            # of an earlier evaluation.
-            if not name.startswith(_EVALUATION):
+            # Not the metrics of evaluation: after an epoch without one, such as the last epoch under max_steps,
+            # Lightning still has those of an earlier epoch.
+            if not name.startswith(_EVALUATION_PREFIXES):
                 row[name] = float(value)
         self.rows.append(row | self._evaluation)
         if self.path is not None and trainer.is_global_zero:
@@ -122,7 +123,10 @@ class History(L.Callback):
         }
 
     def best(self, name: str) -> float | None:
-        """Return the largest value of a metric over the epochs, without NaN, as R2 is after a network diverged."""
+        """Return the largest value of a metric over the epochs.
+
+        NaN does not count: the R2 of a network that has diverged is NaN. Without any value the result is ``None``.
+        """
         return _largest(self.column(name))
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,11 +138,13 @@ class History(L.Callback):
 
     def _at_best_epoch(self, name: str, monitor: str) -> float | None:
         """Return a metric at the first epoch with the best ``monitor``; ``None`` if no epoch has both."""
-        sign = -1 if monitor.endswith("loss") else 1
         rows = [row for row in self.rows if name in row and isfinite(row.get(monitor, nan))]
         if not rows:
             return None
-        best_row = max(rows, key=lambda row: sign * row[monitor])
+        if monitor.endswith("loss"):
+            best_row = min(rows, key=lambda row: row[monitor])
+        else:
+            best_row = max(rows, key=lambda row: row[monitor])
         return best_row[name]
 
     def _write_csv(self, path: Path) -> None:
@@ -149,5 +155,6 @@ class History(L.Callback):
 
 
 def _largest(values: Sequence[float | None]) -> float | None:
-    """Return the largest number; ``None`` if there is none."""
-    return max((value for value in values if value is not None and not isnan(value)), default=None)
+    """Return the largest of the values that are numbers, or ``None`` if none is."""
+    numbers = [value for value in values if value is not None and not isnan(value)]
+    return max(numbers, default=None)

@@ -1,4 +1,4 @@
-"""Measures against the true labels or targets, which no method sees."""
+"""A callback that compares training with the true labels or targets, which no method sees."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from noisylabels_pl.metrics import Memorization
 
 
 class LabelQuality(L.Callback):
-    """Logs how clean the selected samples are, and how much of the noise the network has memorized.
+    """Logs how many selected samples are rightly labeled, and how much of the noise the network has memorized.
 
     Every epoch it logs
 
-    * ``selection/precision`` and ``selection/recall`` of the samples that the epoch trains on, if samples are selected
-      for the epoch or within each batch; for two networks, over the selections of both;
+    * ``selection/precision``, the fraction of rightly labeled samples among those that the epoch trains on, and
+      ``selection/recall``, the fraction of all rightly labeled samples that the epoch trains on. Both are logged if a
+      method selects samples for the epoch or within each batch; for two networks, the selections of both are pooled;
     * for classes, ``train/clean_acc``, ``train/memorized`` and ``train/recovered``, the metrics of
       :class:`~noisylabels_pl.metrics.Memorization` after the epoch, in evaluation mode.
 
     Args:
         clean_targets: ``(n, ...)`` true labels or targets, in the order of the training set.
         observed_targets: ``(n, ...)`` labels or targets that training sees.
-        max_samples: the most training samples that the metrics of ``Memorization`` are measured on. They are drawn at
-            random once; with 5,000 of them, the standard errors are about 1 % or less.
+        max_samples: the metrics of ``Memorization`` are measured on at most this many training samples, drawn at random
+            once; with 5,000 of them, the standard errors are about 1 % or less.
+
+    Attributes:
+        is_clean: ``(n,)`` bool: which samples are rightly labeled.
 
     Example:
         >>> quality = LabelQuality(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
@@ -41,8 +45,8 @@ class LabelQuality(L.Callback):
         self.is_clean = (clean_targets == observed_targets).view(len(clean_targets), -1).all(1)
         shuffled = torch.randperm(len(clean_targets), generator=torch.Generator().manual_seed(0))
         self.measured_indices = shuffled[:max_samples].sort().values
-        # Samples kept within this epoch's batches, and clean ones among them. None outside an epoch, and in an epoch
-        # that was resumed in its middle, whose first batches were not counted.
+        # Two numbers: samples kept within this epoch's batches, and rightly labeled ones among them. None outside of an
+        # epoch, and in an epoch that was resumed in its middle, because its first batches were not counted.
         self._counts: Tensor | None = None
         self._num_networks = 0
 
@@ -58,7 +62,7 @@ class LabelQuality(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        masks = getattr(batch, "kept", None)  # one per network
+        masks = getattr(batch, "kept", None)  # one for each network
         if masks is None or self._counts is None:
             return
         is_clean = self.is_clean[batch.index]

@@ -23,11 +23,9 @@ from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import NoisyDataModule
 from noisylabels_pl.functional import check_choice
 
-# The tasks of torch's losses. Our losses and methods have an attribute ``tasks``, our callbacks one in their ``needs``.
-_TASKS_OF_LOSSES = dict.fromkeys((nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss), ("classification",))
-_TASKS_OF_LOSSES |= dict.fromkeys(REGRESSION_LOSSES, ("regression",))
+_CLASSIFICATION_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 
-# Some of conf/method, to suggest where a method does not fit the data.
+# Some options of conf/method, for the message that a method is not made for the task of the data.
 SUGGESTED_METHODS = {
     "classification": ("ce", "crust", "elr", "forward", "prl_l", "co_prl_l"),
     "regression": ("mse", "huber", "prl_l", "prl_g", "co_prl_l"),
@@ -36,14 +34,14 @@ SUGGESTED_METHODS = {
 
 @dataclass
 class Experiment:
-    """A fit and its parts.
+    """A fit with all that it needs: data, module, Trainer and the metrics that it records.
 
     Attributes:
         datamodule: the data, after ``setup()``.
         module: the network with its loss.
         trainer: the Trainer.
         history: the metrics of all epochs.
-        artifacts: the outputs of all stages.
+        artifacts: the outputs of all stages of the method, such as an estimated transition matrix.
     """
 
     datamodule: NoisyDataModule
@@ -72,19 +70,20 @@ def build_trainer(
         datamodule: after ``setup()``.
         method: a criterion, a callback, or a module class with its own options bound.
         callbacks: for the Trainer, besides those that every run has.
-        log: whether to use the configured loggers too, such as W&B.
-        max_epochs: replaces ``config.trainer.max_epochs``.
-        monitor: replaces ``config.monitor``.
+        log: whether to use the configured loggers, such as W&B. The CSV file is written in any case.
+        max_epochs: used instead of ``config.trainer.max_epochs``, if given.
+        monitor: used instead of ``config.monitor``, if given.
 
     Returns:
         All that the fit needs; nothing is trained.
     """
     module = _make_module(config, datamodule, method)
     csv_path = None
-    if config.logger.get("csv"):
+    if config.logger.get("csv"):  # a file name, not a Lightning logger: the callback History writes this file
         csv_path = folder / config.logger.csv
     history = History(csv_path, TASKS[task_of(datamodule)].metric)
 
+    # In this order: LabelQuality logs its metrics before History records those of the epoch.
     all_callbacks: list[L.Callback] = []
     if isinstance(method, L.Callback):
         all_callbacks.append(method)
@@ -129,17 +128,28 @@ def check_method(method: Any, task: str) -> None:
     Raises:
         ValueError: the method is not made for the task; the message suggests some that are.
     """
-    owner = method.func if isinstance(method, partial) else method
-    name = getattr(owner, "__name__", type(owner).__name__)
-    if isinstance(owner, CriterionCallback):
-        tasks: Sequence[str] = owner.needs.tasks
-    else:
-        tasks = getattr(owner, "tasks", _TASKS_OF_LOSSES.get(type(owner), (task,)))
+    if isinstance(method, partial):
+        method = method.func  # the module class
+    name = getattr(method, "__name__", type(method).__name__)
     try:
-        check_task(name, tasks, task)
+        check_task(name, _tasks_of(method, unknown=(task,)), task)
     except ValueError as error:
         suggested = ", ".join(SUGGESTED_METHODS[task])
         raise ValueError(f"{error}; take a method for {task}, such as one of {suggested}") from error
+
+
+def _tasks_of(method: Any, unknown: Sequence[str]) -> Sequence[str]:
+    """Return the tasks that a method is made for, and ``unknown`` for a loss that does not say it."""
+    if isinstance(method, CriterionCallback):
+        return method.needs.tasks
+    if hasattr(method, "tasks"):
+        tasks: Sequence[str] = method.tasks
+        return tasks
+    if type(method) in _CLASSIFICATION_LOSSES:
+        return ("classification",)
+    if type(method) in REGRESSION_LOSSES:
+        return ("regression",)
+    return unknown
 
 
 def close_wandb(trainer: L.Trainer) -> None:
@@ -161,7 +171,7 @@ def to_json(config: DictConfig) -> dict[str, Any]:
 
 
 def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -> L.LightningModule:
-    """Return the method's own module, or a classifier or regressor that the method's loss or callback works on."""
+    """Return the method's own module, or a :class:`Supervised` one for a method that is a criterion or a callback."""
     if not isinstance(method, (nn.Module, L.Callback, partial)) or isinstance(method, L.LightningModule):
         raise TypeError(
             f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
@@ -169,6 +179,7 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
     task = task_of(datamodule)
     check_method(method, task)
     num_outputs = datamodule.arrays.num_outputs
+    # Both are still to be called: with the parameters, and with the optimizer.
     optimizer = instantiate(config.optim)
     scheduler = instantiate(config.schedule)
     if isinstance(method, partial):
@@ -198,7 +209,7 @@ def _make_net(config: DictConfig, datamodule: NoisyDataModule) -> nn.Module:
 
 
 def _make_loggers(config: DictConfig) -> list[Logger]:
-    """Return the configured loggers besides the CSV file, with the configuration logged."""
+    """Return the configured Lightning loggers; each of them logs the configuration."""
     loggers = [instantiate(logger) for name, logger in config.logger.items() if name != "csv"]
     for logger in loggers:
         logger.log_hyperparams(to_json(config))

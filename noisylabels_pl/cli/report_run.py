@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from torch import Tensor
 
 from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
 from noisylabels_pl.cli.train import train
@@ -61,13 +62,13 @@ def run(config: DictConfig) -> float | None:
         _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1))
         experiment = train(config, folder)
     except _SETTING_ERRORS as error:
-        # A sweep goes on with its next job, and developers want the traceback.
+        # In a sweep Hydra catches the error and goes on with the next job. Developers want the traceback.
         if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
             raise
         sys.exit(f"error: {error_message(error)}\n(HYDRA_FULL_ERROR=1 shows where)")
     except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:
-            _explain_resume(folder)
+            _print_how_to_resume(folder)
         sys.exit(130)  # the exit status of an interrupted command in a shell
     if experiment.trainer.is_global_zero:
         report(experiment, config, folder, _chosen_names())
@@ -85,18 +86,18 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
         names: of the chosen configurations by group, such as ``{"method": "crust"}``.
     """
     title = f"{config.name}, seed {config.seed}"
-    datamodule, history = experiment.datamodule, experiment.history
-    result = make_result(title, to_json(config), datamodule, history, config.monitor, names)
+    datamodule = experiment.datamodule
+    result = make_result(title, to_json(config), datamodule, experiment.history, config.monitor, names)
     used_T = experiment.artifacts.get("T")
     true_T = datamodule.labels.T
-    matrices = {}
-    if used_T is not None:
+    matrices: dict[str, Tensor] = {}  # by title, for the figure
+    if used_T is not None and true_T is not None:
+        error = transition_error(used_T, true_T)
+        result["transition"] = {"T": used_T.tolist(), "error": error}
+        matrices = {f"T as used: {100 * error:.1f} % off": used_T, "T of the configured noise": true_T}
+    elif used_T is not None:
         result["transition"] = {"T": used_T.tolist()}
         matrices = {"T as used": used_T}
-        if true_T is not None:
-            error = transition_error(used_T, true_T)
-            result["transition"]["error"] = error
-            matrices = {f"T as used: {100 * error:.1f} % off": used_T, "T of the configured noise": true_T}
     # The numbers first: they must not be lost if a figure fails.
     with write_atomically(folder / "result.json") as path:
         path.write_text(json.dumps(result, indent=1))
@@ -112,14 +113,15 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
 
 
 def error_message(error: BaseException) -> str:
-    r"""Return an error's message, after the configuration group in which it was raised.
+    r"""Return an error's message in one line, with the configuration group in front if the error names one.
 
     Args:
-        error: raised by a wrong setting. Hydra reports an error of a class that it instantiates by an
-            ``InstantiationException`` that names the group as ``full_key``, and OmegaConf adds lines of its own.
+        error: raised by a wrong setting. Where a class that Hydra instantiates raises an error, Hydra wraps it into an
+            ``InstantiationException`` that names the group as ``full_key``. OmegaConf appends such lines to its own
+            messages.
 
     Returns:
-        The message of the first cause, such as ``data: batch_size must be positive, got 0``.
+        The message of the innermost error, such as ``data: batch_size must be positive, got 0``.
 
     Example:
         >>> cause = ValueError("batch_size must be positive, got 0")
@@ -144,7 +146,7 @@ def error_message(error: BaseException) -> str:
 
 
 def _full_key(error: BaseException) -> str | None:
-    """Return the place in the configuration that Hydra and OmegaConf add to a message as a line of its own."""
+    """Return the configuration key that Hydra and OmegaConf name in a line ``full_key: ...`` of their messages."""
     match = re.search(r"^ *full_key: (.+)$", str(error), re.MULTILINE)
     return None if match is None else match[1]
 
@@ -176,11 +178,11 @@ def _check_strategy(strategy: str, devices: Any) -> None:
         )
 
 
-def _explain_resume(folder: Path) -> None:
+def _print_how_to_resume(folder: Path) -> None:
     """Print the command that continues an interrupted run."""
     checkpoints = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("*/checkpoints/last.ckpt")]
     if checkpoints:
-        # The newest is that of the stage that was interrupted.
+        # Each stage has a checkpoint; the interrupted stage wrote the newest.
         checkpoint = max(checkpoints, key=lambda path: path.stat().st_mtime)
         command = shlex.join(_resume_command(checkpoint, folder))
         message = f"The last finished epoch is saved. To go on from there:\n  {command}"
@@ -219,7 +221,7 @@ def _log_to_wandb(logger: WandbLogger, result: dict[str, Any], folder: Path) -> 
 
 
 def _silence_advice() -> None:
-    """Silence Lightning's start-up messages, and its advice on settings that are deliberate here."""
+    """Silence start-up messages, and warnings about settings that are deliberate here."""
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")

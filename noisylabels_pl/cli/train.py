@@ -34,18 +34,21 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()
         ValueError: an option is out of range, or two options do not go together.
         FileNotFoundError: there is no checkpoint ``config.resume``, or the dataset is not where it should be.
     """
+    # 1. The surroundings.
     if config.resume is not None and not Path(config.resume).is_file():
         raise FileNotFoundError(f"resume: there is no checkpoint {Path(config.resume).resolve()}")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=True, verbose=False)
 
+    # 2. The data, with their labels corrupted.
     noise = instantiate(config.noise, _convert_="all")
     datamodule: NoisyDataModule = instantiate(config.data, noise=noise)
     datamodule.setup()
     task = task_of(datamodule)
     check_choice("monitor", config.monitor, (f"val/{TASKS[task].metric}", "val/loss"))
 
+    # 3. The method, as a list of stages. Most methods are a single fit.
     method = instantiate(config.method, _convert_="all")
     revealed: Artifacts = {}
     if isinstance(method, StagedMethod):
@@ -55,6 +58,7 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()
     else:
         stages = [Stage("fit", lambda artifacts: method)]
 
+    # 4. One fit for each stage.
     fitter = StageFitter(config, folder, datamodule, stages, callbacks)
     if len(stages) > 1:
         fitter.prepare_checkpoints()
@@ -109,6 +113,7 @@ class StageFitter:
         )
         trainer, module = experiment.trainer, experiment.module
         stage.initialize(module, artifacts)
+        # Written before the fit, so that an interrupted run has them, too.
         if trainer.is_global_zero:
             OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
             self.datamodule.labels.save(self.folder / "noise.npz")
@@ -140,7 +145,10 @@ class StageFitter:
         return checkpoint if checkpoint.is_file() else None
 
     def prepare_checkpoints(self) -> None:
-        """Delete the stages' checkpoints of an older run in the folder; when resuming, check that they are this run's.
+        """Make sure that every checkpoint in the stages' folders belongs to this run.
+
+        A new run deletes those that an older run left in the folder, because a later resume would continue from them.
+        A resumed run must continue from one of them.
 
         Raises:
             ValueError: ``config.resume`` is not the checkpoint of one of the stages in the run's folder.
@@ -157,9 +165,9 @@ class StageFitter:
 
 
 def _reveal(labels: NoisyLabels, name: str) -> Tensor:
-    """Return a ground truth that the user asked to reveal to the method."""
+    """Return a ground-truth quantity that the user asked to reveal to the method."""
     check_choice("reveals", name, ("T",))
     value: Tensor | None = getattr(labels, name)
     if value is None:
-        raise ValueError(f"this run's noise has no {name} that could be told; configure a noise, or estimate {name}")
+        raise ValueError(f"this run's noise has no {name} to reveal; configure a noise, or estimate {name}")
     return value

@@ -20,7 +20,7 @@ def keep_indices(scores: Tensor, forget_rate: float) -> Tensor:
         forget_rate: fraction to drop in ``[0, 1]``; ``floor((1 - forget_rate) * B)`` samples are kept.
 
     Returns:
-        ``(k,)`` int64, ascending. No number is waited for from the device, because ``k`` follows from the arguments.
+        ``(k,)`` int64, ascending. The call does not wait for the device, because ``k`` follows from the arguments.
 
     Raises:
         ValueError: ``forget_rate`` is out of range.
@@ -62,7 +62,7 @@ def keep_mask(scores: Tensor, forget_rate: float) -> Tensor:
 
 
 def robust_mean(G: Tensor, eps: float) -> Tensor:
-    """Return the mean of gradients without the longest ones.
+    """Return the mean of the gradients that remain when those with the largest norms are dropped.
 
     This is Algorithm 1 of `Provable Robust Learning for Deep Neural Networks under Agnostic Corrupted Supervision
     <https://openreview.net/forum?id=Bi2OvVf1KPn>`_ (PRL).
@@ -90,8 +90,8 @@ def robust_mean(G: Tensor, eps: float) -> Tensor:
 def selected_mean(losses: Tensor, selected: Tensor) -> Tensor:
     """Return the mean loss of the selected samples.
 
-    If no sample is selected, it is a 0 that backpropagates zeros, so that the ranks of DDP stay in step. Samples that
-    are not selected get gradients of exactly 0, also where their loss is infinite.
+    If no sample is selected, the mean is 0 and backpropagates zeros, so that the ranks of DDP stay in step. The
+    gradient with respect to a loss that is not selected is exactly 0, even where that loss is infinite or NaN.
 
     Args:
         losses: ``(B,)``.

@@ -11,7 +11,7 @@ from noisylabels_pl.functional.transition import check_transition_matrix
 def corrupt_labels(
     labels: Tensor, T: Tensor, *, generator: torch.Generator | None = None, exact: bool = False
 ) -> Tensor:
-    r"""Return observed labels, drawn from the row of the transition matrix of each true label.
+    r"""Return observed labels: for each true label a draw from its row of the transition matrix.
 
     .. math::
         \tilde{y}_s \sim T_{y_s, \cdot}
@@ -69,7 +69,7 @@ def _corrupt_exactly(labels: Tensor, T: Tensor, generator: torch.Generator | Non
 
 def _round_by_largest_remainder(expected: Tensor, total: int) -> Tensor:
     """Return whole numbers near the expected ones, ``(C,)`` int64, that sum to the total."""
-    # Rounding to 1e-9 keeps 0.1 * 30 from counting as 3 plus a remainder.
+    # Rounding to 1e-9 keeps 0.7 * 90, which is 62.999..., from counting as 62 plus a remainder.
     expected = expected.mul(1e9).round().div(1e9)
     counts = expected.floor().to(torch.int64)
     missing = total - int(counts.sum())

@@ -20,8 +20,8 @@ def logit_gradient(logits: Tensor, target: Tensor) -> Tensor:
         g_i = \operatorname{softmax}(z_i) - e_{y_i}
 
     `Coresets for Robust Training of Neural Networks against Noisy Labels <https://arxiv.org/abs/2011.07451>`_ (CRUST,
-    eq. 9) bounds distances between gradients by distances between these. With a linear head of weight ``W``,
-    ``logit_gradient(z, y) @ W`` is the gradient with respect to the input of the head.
+    eq. 9) bounds distances between gradients of all parameters by distances between gradients of logits. With a linear
+    head of weight ``W``, ``logit_gradient(z, y) @ W`` is the gradient with respect to the input of the head.
 
     Args:
         logits: ``(B, C)``; log-probabilities give the same result.
@@ -52,10 +52,10 @@ def loss_layer_gradient_norm(output: Tensor, target: Tensor, loss: OutputLoss = 
         = \sqrt{\lVert p_i \rVert^2 - 2 p_{i, y_i} + 1}, \quad
         \text{mse:}\ \lVert z_i - y_i \rVert
 
-    PRL(L) drops the samples for which it is largest: Algorithm 3 of `Provable Robust Learning for Deep Neural Networks
-    under Agnostic Corrupted Supervision <https://openreview.net/forum?id=Bi2OvVf1KPn>`_. For cross-entropy it lies in
-    :math:`[0, \sqrt{2}]`, and unlike the loss it depends on the probabilities of all classes. For the squared error
-    :math:`\lVert z - y \rVert^2 / 2` it orders samples as the loss does.
+    PRL(L) drops the samples for which this norm is largest: Algorithm 3 of `Provable Robust Learning for Deep Neural
+    Networks under Agnostic Corrupted Supervision <https://openreview.net/forum?id=Bi2OvVf1KPn>`_. For cross-entropy it
+    lies in :math:`[0, \sqrt{2}]`, and unlike the loss it depends on the probabilities of all classes. For the squared
+    error :math:`\lVert z - y \rVert^2 / 2` it orders samples as the loss does.
 
     Args:
         output: ``(B, C)`` logits, or ``(B, ...)`` predictions.

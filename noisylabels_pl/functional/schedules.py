@@ -21,8 +21,8 @@ def forget_rate_schedule(
         R(t) = \tau \cdot \min(t / T_k, 1)
 
     The papers are `Co-teaching <https://arxiv.org/abs/1804.06872>`_ and `Provable Robust Learning for Deep Neural
-    Networks under Agnostic Corrupted Supervision <https://openreview.net/forum?id=Bi2OvVf1KPn>`_ (PRL). The public code
-    of both rises from 0 in the first epoch to :math:`\tau` in epoch :math:`T_k`.
+    Networks under Agnostic Corrupted Supervision <https://openreview.net/forum?id=Bi2OvVf1KPn>`_ (PRL). In the public
+    code of both, the fraction rises from 0 in the first epoch to :math:`\tau` in epoch :math:`T_k`.
 
     Args:
         epoch: counted from 0.
@@ -58,12 +58,12 @@ def sigmoid_rampup(step: int, length: int) -> float:
     .. math::
         w(t) = \exp\left(-5 (1 - \min(t / T, 1))^2\right)
 
-    ELR+ raises the weight of its penalty so: section F of "Early-Learning Regularization Prevents Memorization of Noisy
-    Labels" (https://arxiv.org/abs/2007.00151).
+    ELR+ raises the weight of its penalty along this ramp: section F of "Early-Learning Regularization Prevents
+    Memorization of Noisy Labels" (https://arxiv.org/abs/2007.00151).
 
     Args:
         step: ``t``, counted from 0.
-        length: ``T``, the steps until the ramp reaches 1; a length of 0 is always 1.
+        length: ``T``, the number of steps until the ramp reaches 1; 0 for no ramp, which returns 1.
 
     Returns:
         A number in ``[exp(-5), 1]``.
@@ -75,5 +75,5 @@ def sigmoid_rampup(step: int, length: int) -> float:
     """
     if length == 0:
         return 1.0
-    missing = 1 - min(step, length) / length
-    return math.exp(-5 * missing**2)
+    remaining = 1 - min(step, length) / length
+    return math.exp(-5 * remaining**2)

@@ -37,7 +37,8 @@ def corrupt_targets(
     - ``"signflip"``: ``-y``.
     - ``"pairflip"``: the coordinates of ``y`` permuted, in the same way for all rows.
     - ``"uninoise"``: uniform between the least and the largest value of each coordinate.
-    - ``"linadv"``: ``A x``, with one random matrix ``A`` for all rows and the standardized features ``x``.
+    - ``"linadv"``: ``A x``, scaled to the standard deviation ``strength`` in each coordinate, with the standardized
+      features ``x`` and one random matrix ``A`` for all rows.
     - ``"mixture"``: for each row one of ``"linadv"``, ``"signflip"`` and ``"uninoise"``, equally likely.
 
     Args:
@@ -48,8 +49,8 @@ def corrupt_targets(
         generator: a CPU generator; the default one if not given.
         exact: if true, ``round(rate * n)`` rows are drawn without replacement; if false, each row is drawn
             independently.
-        permutation: for ``"pairflip"``, the coordinate from which each coordinate is taken; the next one, circular, if
-            not given.
+        permutation: for ``"pairflip"``, ``permutation[i]`` is the coordinate that coordinate ``i`` is replaced by. If
+            not given, each coordinate is replaced by the next one, and the last one by the first.
         strength: for ``"linadv"``, the standard deviation of each coordinate of ``A x``, in standard deviations of the
             targets; 15 was inferred from the R2 of plain training in the paper.
 
@@ -57,8 +58,9 @@ def corrupt_targets(
         ``(n, q)``, a new tensor.
 
     Raises:
-        ValueError: ``kind`` is unknown, ``rate`` is out of range, the targets have another shape or type, the number of
-            features is another one, ``permutation`` is none, or ``"pairflip"`` is given a single coordinate.
+        ValueError: ``kind`` is unknown, ``rate`` is out of range, ``targets`` are not ``(n, q)`` floating point,
+            ``features`` do not have ``n`` rows, ``permutation`` is not a permutation of the coordinates, or the kind is
+            ``"pairflip"`` and the targets have a single coordinate.
 
     Example:
         >>> import torch
@@ -78,15 +80,16 @@ def corrupt_targets(
     observed = targets.clone()
     if kind == "mixture":
         choices = torch.randint(len(_MIXTURE), (len(corrupted_rows),), generator=generator)
-        rows_of_kind = {part: corrupted_rows[choices == number] for number, part in enumerate(_MIXTURE)}
+        rows_by_kind = {row_kind: corrupted_rows[choices == number] for number, row_kind in enumerate(_MIXTURE)}
     else:
-        rows_of_kind = {kind: corrupted_rows}
-    for part, rows in rows_of_kind.items():
-        if part == "signflip":
+        rows_by_kind = {kind: corrupted_rows}
+    for row_kind, rows in rows_by_kind.items():
+        if row_kind == "signflip":
             observed[rows] = -targets[rows]
-        elif part == "pairflip":
-            observed[rows] = targets[rows][:, _checked_permutation(targets.shape[1], permutation)]
-        elif part == "uninoise":
+        elif row_kind == "pairflip":
+            coordinates = _permuted_coordinates(targets.shape[1], permutation)
+            observed[rows] = targets[rows][:, coordinates]
+        elif row_kind == "uninoise":
             observed[rows] = _uniform_targets(targets, len(rows), generator)
         else:
             linear = _linear_targets(features, targets.shape[1], strength, generator)
@@ -102,8 +105,8 @@ def _draw_rows(n: int, rate: float, exact: bool, generator: torch.Generator | No
     return (draws < rate).nonzero().squeeze(1)
 
 
-def _checked_permutation(num_coordinates: int, permutation: Sequence[int] | None) -> list[int]:
-    """Return the permutation of ``"pairflip"``."""
+def _permuted_coordinates(num_coordinates: int, permutation: Sequence[int] | None) -> list[int]:
+    """Check the permutation of ``"pairflip"`` and return it; a shift by one if not given."""
     if num_coordinates < 2:
         raise ValueError("kind='pairflip' needs targets of at least two coordinates, got one; take another kind")
     if permutation is None:
@@ -125,7 +128,7 @@ def _uniform_targets(targets: Tensor, num_rows: int, generator: torch.Generator 
 def _linear_targets(
     features: Tensor, num_coordinates: int, strength: float, generator: torch.Generator | None
 ) -> Tensor:
-    """Return ``A x`` for each row of the features, ``(n, q)`` float64."""
+    """Return ``A x`` for each row of features, scaled to the standard deviation ``strength``, ``(n, q)`` float64."""
     x = features.flatten(1).double()
     x = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-12)
     A = torch.randn(x.shape[1], num_coordinates, dtype=torch.float64, generator=generator)

@@ -48,7 +48,7 @@ def transition_matrix(
 
     Raises:
         ValueError: ``kind`` is unknown, ``rate`` is out of range, there are fewer than 2 classes, or ``mapping`` is
-            missing, not wanted, or names a class that does not exist.
+            missing for ``"asym"``, given for another kind, or names a class that does not exist.
 
     Example:
         >>> from noisylabels_pl.functional import transition_matrix
@@ -79,7 +79,7 @@ def transition_matrix(
 
 
 def _mapped_matrix(identity: Tensor, rate: float, mapping: Mapping[int, int]) -> Tensor:
-    """Return the matrix of noise that turns each class of a mapping into another one."""
+    """Return the matrix of noise that turns each class that a mapping names into another one."""
     T = identity.clone()
     for true_class, observed_class in mapping.items():
         for label in (true_class, observed_class):
@@ -100,7 +100,7 @@ def check_transition_matrix(T: Tensor, num_classes: int) -> Tensor:
         ``(C, C)`` float64.
 
     Raises:
-        ValueError: the shape is another one, or a row is not finite, has a negative entry, or does not sum to 1.
+        ValueError: the shape is not ``(C, C)``, or a row is not finite, has a negative entry, or does not sum to 1.
 
     Example:
         >>> import torch
@@ -153,7 +153,7 @@ def empirical_transition_matrix(clean: Tensor, observed: Tensor, num_classes: in
 
 
 def invert_transition_matrix(T: Tensor, *, mix: float = 0.0) -> Tensor:
-    r"""Return the inverse of a transition matrix, after some of the identity has been mixed into it.
+    r"""Return the inverse of a transition matrix, with the identity mixed into the matrix first.
 
     .. math::
         \left((1 - m) T + m I\right)^{-1}
@@ -202,8 +202,9 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
     Args:
         probs: ``(n, C)`` predicted probabilities of observed labels; true labels are not needed.
         quantile: in ``(0, 1]``. 1 takes the largest probability, and 0.97 is the paper's choice for up to ten classes.
-            ``"auto"`` is ``1 - 0.3 * prior`` for each class. That is 0.97 for ten equal classes, and higher for a
-            hundred, where 3 % of the samples are more than a class has.
+            ``"auto"`` is ``1 - 0.3 * prior`` for each class, with the mean predicted probability as its prior. For
+            ten equal classes this is 0.97. For a hundred it is 0.997, because there the top 3 % of the samples would
+            be more than one class has.
 
     Returns:
         ``(C, C)``, at least float32.
@@ -225,13 +226,14 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
     if not bool((probs >= 0).all()) or not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-2):
         raise ValueError("probs must be probabilities that sum to 1 in each row; take the softmax of logits")
     quantiles = _class_quantiles(probs, quantile)
-    # Rank ceil(q (n - 1)) from below; 1e-9 is the rounding error of the product. The sort is stable, so that ties go to
-    # the same sample on every device.
+    # A quantile q is the probability of rank ceil(q (n - 1)), counted from the smallest. Subtracting 1e-9 keeps the
+    # rounding error of the product from raising the rank. The sort is stable, so that ties go to the same sample on
+    # every device.
     ranks = (quantiles * (len(probs) - 1) - 1e-9).ceil().long().clamp(min=0)
     ascending = probs.argsort(dim=0, stable=True)
     representatives = ascending.gather(0, ranks.unsqueeze(0)).squeeze(0)
-    rows = probs[representatives]
-    return rows / rows.sum(1, keepdim=True)
+    estimate = probs[representatives]
+    return estimate / estimate.sum(1, keepdim=True)
 
 
 def _class_quantiles(probs: Tensor, quantile: float | Literal["auto"]) -> Tensor:

@@ -19,11 +19,12 @@ from noisylabels_pl.functional import (
 from noisylabels_pl.functional.losses.correction import BaseLoss, ClassLosses
 from noisylabels_pl.losses.robust import Reduction, reduce
 
+_LEAST_PROBABILITY = 1e-7
 _log = logging.getLogger(__name__)
 
 
 class _CorrectedLoss(nn.Module):
-    """Holds ``T``, the base loss and the reduction of both corrections."""
+    """Holds the options that both corrections share: ``T``, the base loss and the reduction."""
 
     tasks = ("classification",)
 
@@ -35,7 +36,8 @@ class _CorrectedLoss(nn.Module):
             check_choice("base", base, BaseLoss)
         check_choice("reduction", reduction, Reduction)
         T = torch.as_tensor(T, dtype=torch.float64)
-        # Not a buffer: half precision would round it, and checkpoints must fit a module with another criterion.
+        # Not a buffer, because half precision would round a buffer, and because a checkpoint must not depend on the
+        # criterion: the module may be loaded with another one.
         self.T = check_transition_matrix(T, len(T)).float()
         self.base = base
         self.reduction = reduction
@@ -54,7 +56,7 @@ class _CorrectedLoss(nn.Module):
         return observed_log_probs(logits, self._matrix_for(logits))
 
     def _matrix_for(self, logits: Tensor) -> Tensor:
-        """Return ``T`` on the device of the logits, after checking that the two fit together."""
+        """Move ``T`` to the device of the logits and return it, after checking that it has as many classes as they."""
         if logits.shape[1] != len(self.T):
             raise ValueError(f"T has {len(self.T)} classes, but the network {logits.shape[1]}; give a T of as many")
         self.T = self.T.to(logits.device)
@@ -82,7 +84,7 @@ class ForwardCorrectionLoss(_CorrectedLoss):
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: ``T`` is not a transition matrix, or never makes one of the labels.
+        ValueError: ``T`` is not a transition matrix, or some label is never observed according to it.
 
     Example:
         >>> import torch
@@ -100,8 +102,10 @@ class ForwardCorrectionLoss(_CorrectedLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(T, base=base, reduction=reduction)
-        # One label of each class checks T once; forward() then need not.
-        forward_correction(torch.zeros_like(self.T), torch.arange(len(self.T)), self.T, base=base)
+        # The kernel checks T here, once, so that forward() can skip that.
+        logits = torch.zeros_like(self.T)
+        every_label = torch.arange(len(self.T))
+        forward_correction(logits, every_label, self.T, base=base)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits ``(B, C)`` and observed labels ``(B,)``, reduced."""
@@ -160,4 +164,5 @@ class BackwardCorrectionLoss(_CorrectedLoss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits ``(B, C)`` and observed labels ``(B,)``, reduced."""
         self.inverse = self.inverse.to(self._matrix_for(logits).device)
-        return reduce(linear_correction(logits, target, self.inverse, base=self.base, eps=1e-7), self.reduction)
+        losses = linear_correction(logits, target, self.inverse, base=self.base, eps=_LEAST_PROBABILITY)
+        return reduce(losses, self.reduction)

@@ -17,7 +17,7 @@ class NormClip(L.Callback):
     r"""Clips the norm of the gradient of each step.
 
     `On the Difficulty of Training Recurrent Neural Networks <https://arxiv.org/abs/1211.5063>`_ (Pascanu, Mikolov and
-    Bengio, ICML 2013). Does the same as the Trainer's ``gradient_clip_val``, as a method to compare with others:
+    Bengio, ICML 2013). This does the same as the Trainer's ``gradient_clip_val``, as a method to compare with others:
 
     .. math::
         g \leftarrow g \cdot \min(1, c / \lVert g \rVert)
@@ -52,8 +52,8 @@ class IndividualClip(GradientCallback):
     .. math::
         g = \frac{1}{B} \sum_i g_i \cdot \min(1, c / \lVert g_i \rVert)
 
-    Each layer must treat the samples of a batch separately, which batch normalization does not: ``convert_batchnorm``
-    replaces it.
+    A sample whose gradient is not finite counts as 0. Each layer must treat the samples of a batch separately, which
+    batch normalization does not: ``convert_batchnorm`` replaces it.
 
     Args:
         max_norm: largest norm :math:`c`; positive.

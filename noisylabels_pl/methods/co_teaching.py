@@ -8,12 +8,12 @@ from noisylabels_pl.core import FilterTwin, per_sample_losses
 
 
 class CoTeaching(FilterTwin):
-    r"""Trains two networks, each on the samples of a batch with the smallest losses of its peer.
+    r"""Trains two networks, each on the samples of a batch for which its peer has the smallest losses.
 
     `Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels
     <https://arxiv.org/abs/1804.06872>`_. In epoch :math:`t`, counted from 1, a batch of :math:`B` samples keeps
-    :math:`R(t) B` of them, where :math:`R(t) = 1 - \tau \min(t / T_k, 1)` with :math:`\tau` the ``forget_rate`` and
-    :math:`T_k` the ``ramp_epochs``.
+    :math:`\lfloor R(t) B \rfloor` of them, where :math:`R(t) = 1 - \tau \min(t / T_k, 1)` with :math:`\tau` the
+    ``forget_rate`` and :math:`T_k` the ``ramp_epochs``.
 
     Args:
         make_net: see :class:`~noisylabels_pl.core.TwinModule`.

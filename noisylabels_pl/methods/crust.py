@@ -50,8 +50,8 @@ class Crust(SelectionCallback):
 
     `Coresets for Robust Training of Neural Networks against Noisy Labels <https://arxiv.org/abs/2011.07451>`_. Samples
     with right labels have similar gradients, so a sample far from the others of its class probably has a wrong label.
-    Of a class with :math:`n_c` samples, :math:`k = \lfloor \text{fraction} \cdot n_c \rfloor` are kept. The paper keeps
-    the medoids (eq. 6), found greedily:
+    A class with :math:`n_c` samples keeps :math:`k = \lfloor \text{fraction} \cdot n_c \rfloor` of them. The paper
+    keeps the medoids (eq. 6), found greedily:
 
     .. math::
         S^* = \arg\min_{|S| \le k} \sum_i \min_{j \in S} \lVert g_i - g_j \rVert, \qquad g_i = p_i - y_i
@@ -75,15 +75,15 @@ class Crust(SelectionCallback):
             linear head (``"head"``), ``(p - y) W``.
         train_mode: score the samples in training mode, with augmentation, instead of in evaluation mode.
         bf16_scoring: score the samples under autocast to bfloat16, whatever the trainer's precision.
-        weights: weigh all kept samples alike (``"uniform"``), or by the sizes of their clusters (``"cluster"``, eq. 8)
-            scaled to mean 1.
-        partner: mix each kept sample with a member of its own cluster (``"cluster"``), with a sample of the whole
-            training set that has the same label (``"same_label"``), or with none (``"none"``). A sample that is its own
-            partner trains unmixed.
+        weights: weigh the losses of all kept samples alike (``"uniform"``), or by the sizes of their clusters, scaled
+            to mean 1 (``"cluster"``, eq. 8).
+        partner: mix each kept sample with a random other member of its cluster (``"cluster"``), with a sample of the
+            whole training set that has the same label (``"same_label"``), or with none (``"none"``). A sample that is
+            its own partner trains unmixed.
         mixup_alpha: positive; mixing coefficients are drawn from Beta(``mixup_alpha``, ``mixup_beta``).
         mixup_beta: positive; see ``mixup_alpha``.
         mixup_scope: draw one mixing coefficient for each ``"pair"`` or for each ``"batch"``.
-        mixup_start_epoch: first epoch that mixes.
+        mixup_start_epoch: first epoch that mixes, counted from 0.
         warmup_epochs: epochs on all samples before the first selection.
         head: for ``embedding="head"``, the name of the linear head in the module, such as ``"net.fc"``; the last
             ``nn.Linear`` if not given.
@@ -210,7 +210,7 @@ class Crust(SelectionCallback):
         return gradients @ head.weight.detach().float().to(gradients.device)
 
     def _classes(self, scores: Scores) -> list[Tensor]:
-        """Return the positions ``(n_c,)`` of the members of each class that is large enough to keep any."""
+        """Return for each class the positions ``(n_c,)`` of its members, without classes too small to keep a sample."""
         labels = scores.logits.argmax(1) if self.partition == "predicted" else scores.targets
         classes = []
         for label in torch.unique(labels):
@@ -226,7 +226,7 @@ class Crust(SelectionCallback):
         return int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
 
     def _coresets(self, class_gradients: list[Tensor], epoch: int) -> list[Coreset]:
-        """Return the coreset of each class, on the CPU; several processes and threads divide the classes."""
+        """Return the coreset of each class, on the CPU; processes and threads share the work, class by class."""
         numbers = range(len(class_gradients))
         largest_first = sorted(numbers, key=lambda number: -len(class_gradients[number]))
         tasks = [partial(self._coreset, class_gradients[number], epoch, number) for number in largest_first]
@@ -245,7 +245,7 @@ class Crust(SelectionCallback):
         return _SELECTORS[self.selector](gradients, self._budget(len(gradients)), **options).cpu()
 
     def _sample_weights(self, coresets: list[Coreset]) -> Tensor | None:
-        """Return the weights ``(k,)`` of all kept samples, with mean 1; none if they weigh alike."""
+        """Return the weights ``(k,)`` of all kept samples, with mean 1, or ``None`` if they weigh alike."""
         if self.weights == "uniform":
             return None
         cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
@@ -253,7 +253,7 @@ class Crust(SelectionCallback):
 
 
 def _cluster_partners(classes: list[Tensor], coresets: list[Coreset], generator: torch.Generator) -> Tensor:
-    """Return ``(k,)``: the position of a random member of each kept sample's cluster."""
+    """Return ``(k,)``: for each kept sample the position of its partner, a random other member of its cluster."""
     partners = []
     for members, coreset in zip(classes, coresets, strict=True):
         partners.append(members[cluster_partners(coreset, generator=generator)])

@@ -45,9 +45,9 @@ class ELR(CriterionCallback):
 
     Args:
         lam: weight of the penalty, :math:`\lambda` in eq. 6; not negative.
-        beta: momentum of the targets in ``[0, 1)``; 0 takes the present prediction.
-        penalty: ``"log"`` (eq. 6), or ``"kl"``, the Kullback-Leibler divergence from the targets. The latter overfits
-            the targets, and is here to show that.
+        beta: momentum of the targets in ``[0, 1)``; with 0 they are the present predictions.
+        penalty: ``"log"`` (eq. 6), or ``"kl"``, the Kullback-Leibler divergence from the targets. The latter makes the
+            network overfit the targets, and is here to show that.
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
 
     Attributes:
@@ -86,13 +86,13 @@ class ELR(CriterionCallback):
 
 
 class ELRPlus(TwinModule):
-    r"""Trains two networks, each held to the early predictions of an average of the other one.
+    r"""Trains two networks, each held to the early predictions of its teacher, a weight average of the other network.
 
     `Early-Learning Regularization Prevents Memorization of Noisy Labels <https://arxiv.org/abs/2007.00151>`_, appendix
     F. The loss is that of :class:`ELR`. The teacher of a network averages the weights :math:`w` of its peer over
-    optimizer steps, :math:`\bar w \leftarrow \alpha \bar w + (1 - \alpha) w`; its predictions of the unmixed inputs,
-    in training mode, make the targets. Inputs, labels and targets are then mixed. Teachers average weights, not
-    batch-norm statistics.
+    optimizer steps, :math:`\bar w \leftarrow \alpha \bar w + (1 - \alpha) w`; its predictions of the unmixed inputs, in
+    training mode, make the targets, and are not clamped. Inputs, labels and targets are then mixed; the larger
+    coefficient goes to the sample itself. Teachers average weights, not batch-norm statistics.
 
     All of this is as in the authors' public code. Unlike there, both networks see one draw of the noise and one split,
     and both train on the same batch instead of in alternating epochs. Each ingredient can be switched off, as in the
@@ -106,8 +106,8 @@ class ELRPlus(TwinModule):
         weight_average: if false, the networks themselves are the teachers.
         ema_alpha: momentum :math:`\alpha` of the teachers' weights, in ``[0, 1)``.
         ema_ramp: optimizer steps over which that momentum ramps up; 0 for no ramp.
-        mixup_alpha: mixing coefficients, one for each batch, are drawn from Beta(``mixup_alpha``, ``mixup_alpha``); 0
-            for no mixing.
+        mixup_alpha: a mixing coefficient for each network and batch is drawn from Beta(``mixup_alpha``,
+            ``mixup_alpha``); 0 for no mixing.
         coef_ramp: optimizer steps over which ``lam`` ramps up; 0 for no ramp.
         refine_labels: multiply the mixed labels by the targets and normalize them, as the public code does for 100
             classes.

@@ -21,17 +21,17 @@ from noisylabels_pl.losses import BackwardCorrectionLoss, ForwardCorrectionLoss
 
 TransitionSource = Literal["estimated", "known", "file", "trusted"]
 
-_WEIGHTS = "weights/"  # before the names of the first network's weights among the artifacts
+_WEIGHTS_PREFIX = "weights/"  # of the names, among the artifacts, of the first network's weights
 _log = logging.getLogger(__name__)
 
 
 class _LossCorrection(StagedMethod):
     """Trains with a loss that a transition matrix ``T`` corrects; Algorithm 1 of the paper if ``T`` is estimated.
 
-    Estimating ``T`` takes two stages. The first trains with cross-entropy on the noisy labels. The second trains with
-    the corrected loss, with ``T`` estimated from the first network as it was at the epoch of the lowest
-    noisy-validation loss, in evaluation mode and without augmentation. A network that has memorized its labels predicts
-    no noise, so that epoch matters.
+    Estimating ``T`` takes two stages. The first trains with cross-entropy on the noisy labels, and then estimates ``T``
+    from the network's predictions, in evaluation mode and without augmentation. These are predictions of the best
+    epoch, the one with the lowest loss on noisy validation labels, because a network that has memorized its labels
+    predicts no noise. The second stage trains with the corrected loss.
     """
 
     def __init__(
@@ -70,10 +70,15 @@ class _LossCorrection(StagedMethod):
     def stages(self) -> list[Stage]:
         if self.T == "known":
             return [Stage("corrected", self._make_criterion)]
-        if self.T != "estimated":
-            return [Stage("corrected", self._make_criterion, self._report_T)]
+        if self.T in ("file", "trusted"):
+            return [Stage("corrected", self._make_criterion, outputs=self._report_T)]
         return [
-            Stage("cross_entropy", lambda artifacts: nn.CrossEntropyLoss(), self._estimate_T, monitor="val/loss"),
+            Stage(
+                "cross_entropy",
+                lambda artifacts: nn.CrossEntropyLoss(),
+                outputs=self._estimate_T,
+                monitor="val/loss",
+            ),
             Stage("corrected", self._make_criterion, initialize=self._load_weights),
         ]
 
@@ -96,10 +101,11 @@ class _LossCorrection(StagedMethod):
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
         logits = torch.cat([score(trainer, module, loader).logits for loader in self._scoring_loaders(trainer)])
-        artifacts = {"T": estimate_transition_matrix(logits.double().softmax(1), quantile=self.quantile)}
+        probs = logits.double().softmax(1)
+        artifacts = {"T": estimate_transition_matrix(probs, quantile=self.quantile)}
         if self.warm_start:
             for name, value in module.state_dict().items():
-                artifacts[_WEIGHTS + name] = value
+                artifacts[_WEIGHTS_PREFIX + name] = value
         return artifacts
 
     def _scoring_loaders(self, trainer: L.Trainer) -> list[DataLoader[Any]]:
@@ -119,15 +125,15 @@ class _LossCorrection(StagedMethod):
             return
         weights = {}
         for name, value in artifacts.items():
-            if name.startswith(_WEIGHTS):
-                weights[name.removeprefix(_WEIGHTS)] = value
+            if name.startswith(_WEIGHTS_PREFIX):
+                weights[name.removeprefix(_WEIGHTS_PREFIX)] = value
         if not weights:
             raise ValueError("the finished stage left no weights to start from; resume with the options it had")
         module.load_state_dict(weights)
 
 
 class ForwardCorrection(_LossCorrection):
-    r"""Trains on the loss of the noisy labels under the predicted noisy distribution: forward correction.
+    r"""Compares the noisy labels with the predicted distribution of noisy labels: forward correction.
 
     `Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach <https://arxiv.org/abs/1609.03683>`_,
     section 4.2. With :math:`T_{ij} = P(\text{observed} = j \mid \text{true} = i)` and the network's probabilities
@@ -149,8 +155,8 @@ class ForwardCorrection(_LossCorrection):
         quantile: for ``T="estimated"``, see :func:`~noisylabels_pl.functional.estimate_transition_matrix`.
         warm_start: for ``T="estimated"``, start the second stage from the first one's weights instead of fresh ones.
         base: the loss :math:`\ell` to correct, ``"ce"`` or ``"square"``.
-        loader: for ``T="estimated"``, the inputs to estimate the matrix on; the training and validation splits if not
-            given.
+        loader: for ``T="estimated"``, the inputs to estimate the matrix on. If not given, the training split, and the
+            validation split if the trainer's validation loaders are a dictionary with the key ``"val"``.
 
     Raises:
         ValueError: an option is unknown or out of range, or two options do not go together.

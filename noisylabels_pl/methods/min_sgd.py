@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 class MinSGD(FilterCallback):
     r"""Trains on the one sample of each batch with the smallest loss.
 
-    `Choosing the Sample with Lowest Loss makes SGD Robust <https://arxiv.org/abs/2001.03316>`_. The step is that of
-    :math:`\min_i \ell_i` over the samples of the batch.
+    `Choosing the Sample with Lowest Loss makes SGD Robust <https://arxiv.org/abs/2001.03316>`_. The loss of a
+    step is :math:`\min_i \ell_i` over the samples :math:`i` of the batch.
 
     Args:
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
-        **options: see :class:`~noisylabels_pl.core.BatchFilter`; the forget rate is 1.
+        **options: see :class:`~noisylabels_pl.core.BatchFilter`. The forget rate is 1, by which one sample is kept.
 
     Raises:
         ValueError: an option is wrong.

@@ -26,9 +26,9 @@ class PRLLossLayer(FilterCallback):
         s_i = \lVert \text{softmax}(z_i) - \text{onehot}(y_i) \rVert \quad \text{or} \quad s_i = \lVert z_i - y_i \rVert
 
     A batch of :math:`B` samples keeps the :math:`\lfloor (1 - \tau) B \rfloor` smallest scores, where :math:`\tau` is
-    the ``forget_rate``. The score does not depend on the trained loss: a robust loss has small gradients for samples
-    with wrong labels, so by its own gradient they would stay. In regression with squared errors the dropped samples are
-    those that :class:`~noisylabels_pl.SPL` drops.
+    the ``forget_rate``. The score is never the gradient of a trained robust loss: that is small for samples with wrong
+    labels, so they would be kept. In regression with squared errors the dropped samples are those that
+    :class:`~noisylabels_pl.SPL` drops.
 
     Args:
         forget_rate: see :class:`~noisylabels_pl.core.BatchFilter`.
@@ -69,9 +69,9 @@ class PRLGradient(FilterCallback):
 
     Args:
         forget_rate: see :class:`~noisylabels_pl.core.BatchFilter`.
-        convert_batchnorm: replace the module's batch normalization by group normalization, for good. Before its weights
-            can be loaded without this callback, the network must be converted the same way, by
-            :func:`~noisylabels_pl.per_sample.batchnorm_to_groupnorm`. See
+        convert_batchnorm: replace the module's batch normalization by group normalization, for good. To load the
+            trained weights without this callback, convert the network by
+            :func:`~noisylabels_pl.per_sample.batchnorm_to_groupnorm` first. See
             :class:`~noisylabels_pl.core.GradientCallback`.
         criterion: see :class:`~noisylabels_pl.core.CriterionCallback`.
         **options: see :class:`~noisylabels_pl.core.BatchFilter`. ``second_forward="auto"`` means ``False`` here: the
@@ -109,7 +109,7 @@ class CoPRL(FilterTwin):
 
     `Provable Robust Learning for Deep Neural Networks under Agnostic Corrupted Supervision
     <https://openreview.net/forum?id=Bi2OvVf1KPn>`_, Algorithm 4. The score of a sample is that of
-    :class:`PRLLossLayer`, by the output of the peer.
+    :class:`PRLLossLayer`, computed from the output of the peer.
 
     Args:
         make_net: see :class:`~noisylabels_pl.core.TwinModule`.

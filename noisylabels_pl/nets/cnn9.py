@@ -14,7 +14,7 @@ def cnn9(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
     """Return nine 3x3 convolutions with batch normalization and leaky ReLU, and a linear head.
 
     Three convolutions have 128 channels and three have 256, each group followed by max pooling and dropout of whole
-    channels. The last three have 512, 256 and 128 channels and no padding; a mean over the rest of the image follows.
+    channels. The last three have 512, 256 and 128 channels and no padding; a mean over the remaining pixels follows.
     4.4 M parameters for 10 classes of 32x32 images. The last module is the linear head.
 
     The network of Han et al., "Co-teaching: Robust training of deep neural networks with extremely noisy labels",
@@ -67,14 +67,15 @@ def _cnn9(
     if min(height, width) < 28:
         raise ValueError(f"{name} needs images of at least 28x28 pixels, got {height}x{width}; use small_cnn for them")
     layers: list[nn.Module] = []
-    for group, padding in (((128, 128, 128), 1), ((256, 256, 256), 1), ((512, 256, 128), 0)):
-        for out_channels in group:
+    groups = (((128, 128, 128), 1), ((256, 256, 256), 1), ((512, 256, 128), 0))
+    for widths, padding in groups:
+        for out_channels in widths:
             layers += [
                 nn.Conv2d(channels, out_channels, 3, padding=padding),
                 make_norm(out_channels),
                 nn.LeakyReLU(0.01),
             ]
             channels = out_channels
-        if padding:
+        if padding:  # not after the last group
             layers += [nn.MaxPool2d(2), nn.Dropout2d(0.25)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))

@@ -33,7 +33,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         activated = x if self.bn1 is None else torch.relu(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(activated)
-        out: Tensor = self.conv2(torch.relu(self.bn2(self.conv1(activated)))) + shortcut
+        hidden = torch.relu(self.bn2(self.conv1(activated)))
+        out: Tensor = self.conv2(hidden) + shortcut
         return out
 
 
@@ -82,7 +83,7 @@ def preact_resnet14(input_shape: Sequence[int], num_classes: int) -> nn.Sequenti
         >>> net(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    return _narrow("preact_resnet14", input_shape, num_classes, depth=2)
+    return _narrow_resnet("preact_resnet14", input_shape, num_classes, depth=2)
 
 
 def preact_resnet32(input_shape: Sequence[int], num_classes: int) -> nn.Sequential:
@@ -102,10 +103,10 @@ def preact_resnet32(input_shape: Sequence[int], num_classes: int) -> nn.Sequenti
         >>> net(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    return _narrow("preact_resnet32", input_shape, num_classes, depth=5)
+    return _narrow_resnet("preact_resnet32", input_shape, num_classes, depth=5)
 
 
-def _narrow(name: str, input_shape: Sequence[int], num_classes: int, *, depth: int) -> nn.Sequential:
+def _narrow_resnet(name: str, input_shape: Sequence[int], num_classes: int, *, depth: int) -> nn.Sequential:
     """Return a network of widths 16, 32 and 64 with ``depth`` blocks each."""
     net = nn.Sequential(
         nn.Conv2d(image_channels(name, input_shape), 16, 3, padding=1, bias=False),

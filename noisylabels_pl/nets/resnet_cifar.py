@@ -26,7 +26,8 @@ class _Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        hidden = torch.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(hidden))
         if self.stride > 1:
             # Every second pixel, with zeros for half of the new channels on either side.
             new_channels = out.shape[1] - x.shape[1]

@@ -1,4 +1,4 @@
-"""Replaces batch normalization, which mixes the samples of a batch."""
+"""Replacement of batch normalization, which mixes the samples of a batch, by group normalization."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
 def batchnorm_to_groupnorm(module: nn.Module) -> nn.Module:
     """Replace batch normalization in place by group normalization, which treats samples independently.
 
-    Images of ``C`` channels get ``min(32, C)`` groups, as in the public code of PRL, or ``gcd(32, C)`` groups where the
-    former does not divide ``C``. Vectors get one group, because the only value of a group of one channel would be
-    normalized to 0. The same happens to images of a single pixel with up to 32 channels. Scales and shifts are kept,
-    running statistics are not. Group normalization is from Wu and He, `Group Normalization
+    Images of ``C`` channels get ``min(32, C)`` groups, as in the public code of PRL, or ``gcd(32, C)`` groups where 32
+    does not divide ``C > 32``. Vectors get one group: with several, a group could have a single value, which
+    normalization turns into 0. Beware of images of a single pixel with up to 32 channels, where this does happen.
+    Scales and shifts are kept, running statistics are not. Group normalization is from Wu and He, `Group Normalization
     <https://arxiv.org/abs/1803.08494>`_.
 
     Args:
@@ -45,7 +45,7 @@ def batchnorm_to_groupnorm(module: nn.Module) -> nn.Module:
         if isinstance(layer, BATCH_NORMS):
             replacements[layer] = _to_group_norm(layer)
     for parent in list(module.modules()):
-        # In _modules a layer with two names has both; named_children() would give one.
+        # _modules lists a layer under each of its names; named_children() would list it once.
         for name, child in list(parent._modules.items()):
             if child in replacements:
                 parent.add_module(name, replacements[child])

@@ -65,7 +65,7 @@ def per_sample_gradient_norms(module: nn.Module, loss_fn: Callable[[Tensor, Tens
 
 
 class GradientNorms:
-    """Computes the norms of per-sample gradients of the forward passes that it has seen.
+    """Computes the norms of per-sample gradients from the forward passes that its hooks have recorded.
 
     A layer is an outermost module with parameters of its own. Linear layers, convolutions, embeddings, and layer and
     group normalization have closed forms; the gradients of any other layer are taken by :mod:`torch.func`. Layers that
@@ -74,11 +74,12 @@ class GradientNorms:
     Every layer is assumed to have the batch in the first dimension of its input and output, and to treat samples
     independently. The first batch verifies this: two of its norms are compared with ordinary backward passes. If they
     differ (in a network that moves the batch to another dimension, or that has dropout inside of an attention layer),
-    each sample takes a backward pass of its own from then on. That is still exact, but slow, and a warning is logged.
+    a separate backward pass for each sample is taken from then on. That is still exact, but slow, and a warning is
+    logged.
 
-    ``with GradientNorms(network) as gradient_norms:`` has its hooks in place inside of the block. A training loop calls
-    :meth:`register_hooks` and :meth:`remove_hooks` instead, and :meth:`clear` after each batch. Hooks come with torch's
-    setting ``donated_buffer = False``, by which compiled graphs can be passed twice.
+    Inside of the block ``with GradientNorms(network) as gradient_norms:`` its hooks are in place. A training loop calls
+    :meth:`register_hooks` and :meth:`remove_hooks` instead, and :meth:`clear` after each batch. While hooks are in
+    place, torch's global setting ``donated_buffer`` is ``False``, so that compiled graphs allow two backward passes.
 
     The formulas follow Goodfellow, `Efficient Per-Example Gradient Computations <https://arxiv.org/abs/1510.01799>`_,
     and Li et al., `Large Language Models Can Be Strong Differentially Private Learners
@@ -109,7 +110,7 @@ class GradientNorms:
         self._module = module
         self._recorder = LayerRecorder(module)
         self._batch_norms = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS)]
-        self._layerwise = True  # False once a batch has shown that its norms do not follow from the layers
+        self._layerwise = True  # False once a batch has shown that norms cannot be computed layer by layer
         self._verified = False
         self._byproducts: _Byproducts | None = None
 
@@ -162,7 +163,7 @@ class GradientNorms:
             ValueError: a layer is batch normalization in training mode.
         """
         self.check()
-        # In float16 small gradients would become 0. Scaled up, large ones can overflow: then without a scale.
+        # In float16 small gradients would become 0, so losses are scaled up, unless large gradients overflow by that.
         scale = 256.0 if torch.float16 in self._recorder.output_dtypes else 1.0
         norms = self._compute_scaled(losses, scale)
         if scale != 1 and not norms.isfinite().all():
@@ -172,10 +173,10 @@ class GradientNorms:
     def reweighted(self, losses: Tensor, weights: Tensor) -> Tensor:
         """Return ``losses * weights`` with a backward pass that reuses the last call of :meth:`compute`.
 
-        The gradients at the outputs of the layers are known, and weights only scale each sample's. So the gradients of
-        the parameters follow without another pass through the network. Gradients of anything but the module's
-        parameters, such as inputs, are lost. After ordinary backward passes nothing is known, and the result is a plain
-        product.
+        :meth:`compute` keeps the gradients at the outputs of the layers, and a weight only scales the gradients of its
+        sample. So the gradients of the parameters follow without another pass through the network. Gradients of
+        anything else, such as inputs, are lost. If :meth:`compute` has fallen back to a backward pass for each sample,
+        or was called with other losses, the result is a plain product with an ordinary backward pass.
 
         Args:
             losses: the same tensor ``(B,)`` that :meth:`compute` was last called with.
@@ -191,7 +192,7 @@ class GradientNorms:
         return reweighted
 
     def _compute_scaled(self, losses: Tensor, scale: float) -> Tensor:
-        """Return the norms by passing back scaled losses."""
+        """Return the norms of the unscaled losses, computed from ``scale * losses``."""
         scaled_losses = losses if scale == 1 else scale * losses
         self._byproducts = None
         if self._layerwise and self._recorder.uses:
@@ -204,7 +205,7 @@ class GradientNorms:
                 reason = "a layer does not have the batch in its first dimension, or a parameter is used outside of it"
             except UnsupportedLayerError as error:
                 reason = str(error)
-            self._byproducts = None  # of layers that do not hold for this network
+            self._byproducts = None  # they come from the layers, and so are wrong for this network
             self._layerwise = False
             _log.warning("%s; each sample takes a backward pass of its own from now on, which is slow", reason)
         return torch.stack([self._norm_by_backward_pass(loss) for loss in scaled_losses]) / scale
@@ -221,9 +222,9 @@ class GradientNorms:
         return parameter_uses
 
     def _verify(self, norms: Tensor, losses: Tensor) -> bool:
-        """Return False if two of the norms, the median and the largest, are not those of ordinary backward passes.
+        """Return True if the median and the largest norm agree with ordinary backward passes; then do not verify again.
 
-        If none is finite, nothing is compared, and the next batch is verified.
+        If no norm is finite, return True, but verify the next batch.
         """
         finite = norms.isfinite().nonzero().squeeze(1)
         if not len(finite):
@@ -238,7 +239,7 @@ class GradientNorms:
         return True
 
     def _tolerance(self, losses: Tensor) -> float:
-        """Return the relative error that rounding explains."""
+        """Return the largest relative error that rounding can explain."""
         if not self._recorder.output_dtypes.isdisjoint((torch.float16, torch.bfloat16)):
             return 5e-2
         if losses.is_cuda:
@@ -254,7 +255,7 @@ class GradientNorms:
             for gradient in gradients:
                 if gradient is not None:
                     norms.append(gradient.norm(dtype=torch.promote_types(gradient.dtype, torch.float32)))
-        norms.append(torch.zeros_like(loss, requires_grad=False))  # for a loss that no parameter has a part in
+        norms.append(torch.zeros_like(loss, requires_grad=False))  # for a loss that depends on no parameter
         norm: Tensor = torch.stack(norms).norm()
         return norm
 
@@ -262,15 +263,15 @@ class GradientNorms:
 class _ParameterUse(NamedTuple):
     """A parameter in one use of a layer."""
 
-    gradients: LayerGradients  # of that use
-    name: str  # of the parameter in the layer
+    gradients: LayerGradients  # the gradients of all parameters in that use
+    name: str  # the parameter's name in the layer
 
 
 class _Byproducts(NamedTuple):
     """By-products of the last computation of norms, reused in the backward pass."""
 
     losses: Tensor
-    scale: float  # of the losses whose gradients the uses know
+    scale: float  # the gradients in parameter_uses are those of ``scale * losses``
     parameter_uses: dict[nn.Parameter, list[_ParameterUse]]
 
     def weighted_gradients(self, weights: Tensor) -> list[Tensor]:
@@ -278,19 +279,18 @@ class _Byproducts(NamedTuple):
         indices = weights.nonzero().squeeze(1)  # a filter gives many samples a weight of 0
         weights = weights[indices]
         all_uses = [use for uses in self.parameter_uses.values() for use in uses]
-        gradients_of_layers = {
-            layer: layer.weighted_gradient(names, indices, weights)
-            for layer, names in _group_by_layer(all_uses).items()
-        }
-        gradients = []
+        gradients_by_layer: dict[LayerGradients, dict[str, Tensor]] = {}
+        for layer, names in _names_by_layer(all_uses).items():
+            gradients_by_layer[layer] = layer.weighted_gradient(names, indices, weights)
+        parameter_gradients = []
         for parameter, uses in self.parameter_uses.items():
-            summands = [gradients_of_layers[use.gradients][use.name] for use in uses]
-            gradients.append(torch.stack(summands).sum(0).to(parameter.dtype))
-        return gradients
+            summands = [gradients_by_layer[use.gradients][use.name] for use in uses]
+            parameter_gradients.append(torch.stack(summands).sum(0).to(parameter.dtype))
+        return parameter_gradients
 
 
 class _ReweightedLosses(torch.autograd.Function):
-    """Losses times weights, with gradients that are put together from those of the layers."""
+    """Losses times weights, with a backward pass that takes the parameters' gradients from the by-products."""
 
     @staticmethod
     def forward(ctx: Any, losses: Tensor, weights: Tensor, byproducts: _Byproducts, *parameters: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ class _ReweightedLosses(torch.autograd.Function):
 
 
 def _weighted_losses(losses: Tensor, weights: Tensor) -> Tensor:
-    """Return the product, which is 0 where the weight is 0, whatever the loss."""
+    """Return ``losses * weights``, and 0 where the weight is 0, even if the loss is infinite or NaN."""
     return torch.where(weights != 0, losses, torch.zeros_like(losses)) * weights
 
 
@@ -319,19 +319,19 @@ def _norms_from_layers(parameter_uses: dict[nn.Parameter, list[_ParameterUse]], 
         if len(uses) == 1:
             used_once.append(uses[0])
             continue
-        # The gradient is the sum over uses, whose norm does not follow from the norms of its summands.
+        # The gradient is a sum over uses, and its norm does not follow from the norms of the summands.
         for chunk in chunks(losses, sum(use.gradients.values_per_sample for use in uses)):
             summands = [use.gradients.per_sample_gradient(use.name, chunk) for use in uses]
             squared_norms[chunk] += sum_of_squares(torch.stack(summands).sum(0))
-    for layer, names in _group_by_layer(used_once).items():
+    for layer, names in _names_by_layer(used_once).items():
         for chunk in chunks(losses, layer.values_per_sample):
             squared_norms[chunk] += layer.squared_norm(names, chunk)
     return squared_norms.sqrt()
 
 
-def _group_by_layer(uses: Iterable[_ParameterUse]) -> dict[LayerGradients, list[str]]:
-    """Return the names of parameters by use of a layer, so that each is asked once for all of its parameters."""
-    names: dict[LayerGradients, list[str]] = {}
+def _names_by_layer(uses: Iterable[_ParameterUse]) -> dict[LayerGradients, list[str]]:
+    """Return the names of the parameters of each layer's gradients, so that one call can serve all of them."""
+    names_by_layer: dict[LayerGradients, list[str]] = {}
     for use in uses:
-        names.setdefault(use.gradients, []).append(use.name)
-    return names
+        names_by_layer.setdefault(use.gradients, []).append(use.name)
+    return names_by_layer

@@ -1,4 +1,4 @@
-"""Records the uses of layers in a forward pass, and computes the gradients at their outputs."""
+"""Recording of the uses of layers in a forward pass, and their per-sample gradients by one backward pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LayerUse(NamedTuple):
         layer: the layer.
         args: the positional arguments of the call, detached.
         kwargs: the keyword arguments of the call, detached.
-        output_edges: the places in the autograd graph of the floating-point tensors that the layer returned; ``None``
+        output_edges: for each floating-point tensor that the layer returned, its place in the autograd graph; ``None``
             for a tensor without a graph.
     """
 
@@ -48,7 +48,7 @@ class LayerUse(NamedTuple):
         return closed_form
 
     def reduces_backprops(self) -> bool:
-        """Return True if the gradients should be computed as soon as the backward pass has the backprops."""
+        """Return True if gradients are computed within the backward pass, which can then free the backprops."""
         closed_form = self.closed_form()
         return closed_form is not None and closed_form.reduces_backprops
 
@@ -98,13 +98,13 @@ class LayerRecorder:
         self.output_dtypes: set[torch.dtype] = set()
         self._layer_names = dict(_outermost_layers(network))
         self._handles: list[RemovableHandle] = []
-        self._donated_buffer: bool | None = None  # torch's own setting, while the hooks are in place
+        self._donated_buffer: bool | None = None  # torch's setting from before, while the hooks are in place
 
     def register_hooks(self) -> None:
         """Register a forward hook on each layer."""
-        # The graph of a compiled network goes through two backward passes: one for the norms, one for the training.
-        # torch refuses the second if the first may reuse the memory that the graph saved ("donated buffers"). The flag
-        # is read when a graph is compiled, in a forward pass, and again in a backward pass.
+        # A compiled network takes two backward passes: one for the norms, one for the training. torch refuses the
+        # second if the first may reuse the memory that the graph saved ("donated buffers"). torch reads the flag when
+        # it compiles a graph, in a forward pass, and again in a backward pass.
         self._donated_buffer = functorch_config.donated_buffer
         functorch_config.donated_buffer = False
         hook = torch.compiler.disable(self._record)  # type: ignore[no-untyped-call]
@@ -136,7 +136,7 @@ class LayerRecorder:
             layer=layer,
             args=tuple(_detach(value) for value in args),
             kwargs={name: _detach(value) for name, value in kwargs.items()},
-            # Edges, because an activation that works in place will replace what the tensors hold.
+            # Edges, not tensors, because an activation function in place would change the tensors.
             output_edges=[get_gradient_edge(value) if value.requires_grad else None for value in outputs],
         )
         self.uses.append(use)
@@ -145,7 +145,7 @@ class LayerRecorder:
 class _EarlyGradients:
     """Computes the gradients of one use within the backward pass, which can then free the backprops.
 
-    As a context manager it has its hooks in place.
+    Its hooks are in place inside of its ``with`` block.
     """
 
     def __init__(self, use: LayerUse, batch_size: int) -> None:
@@ -200,20 +200,20 @@ def layer_gradients(uses: Sequence[LayerUse], losses: Tensor) -> list[LayerGradi
 
 def _backward_to_outputs(uses: Sequence[LayerUse], losses: Tensor) -> dict[int, Tensor | None]:
     """Return the gradients of the summed losses at the outputs of the layers, by the ``id`` of the output's edge."""
-    inputs: dict[int, Any] = {}
+    endpoints: dict[int, Any] = {}  # edges and parameters at which the backward pass ends, by their ids
     for use in uses:
-        targets: list[Any]
+        use_endpoints: list[Any]
         if use.reduces_backprops():
-            # The pass goes through this layer because of its parameters, whose gradients are not used.
-            targets = list(use.trainable_parameters().values())
+            # Ending at the parameters makes the pass reach this layer's hooks; the gradients there are not used.
+            use_endpoints = list(use.trainable_parameters().values())
         else:
-            targets = [edge for edge in use.output_edges if edge is not None]
-        for target in targets:
-            inputs[id(target)] = target
-    if not inputs:
+            use_endpoints = [edge for edge in use.output_edges if edge is not None]
+        for endpoint in use_endpoints:
+            endpoints[id(endpoint)] = endpoint
+    if not endpoints:
         return {}
-    gradients = torch.autograd.grad(losses.sum(), list(inputs.values()), retain_graph=True, allow_unused=True)
-    return dict(zip(inputs, gradients, strict=True))
+    gradients = torch.autograd.grad(losses.sum(), list(endpoints.values()), retain_graph=True, allow_unused=True)
+    return dict(zip(endpoints, gradients, strict=True))
 
 
 def _outermost_layers(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from noisylabels_pl.report.metric_labels import METRIC_LABELS
 
-# Okabe and Ito's palette, which color-blind readers can tell apart; line styles repeat the distinction.
+# Lines of the left panel: metric, label, color, line style. A run has either the metrics of classification or those of
+# regression. The colors are of Okabe and Ito's palette, which color-blind readers can tell apart.
 _LINES = (
     ("test/acc", "test", "#000000", "-"),
     ("train/clean_acc", "train, rightly labeled", "#0072B2", "--"),
@@ -23,14 +24,16 @@ Curves = Mapping[str, Sequence[float | None]]
 
 
 def draw_curves(history: Curves, title: str, path: Path, pool_precision: float | None = None) -> None:
-    """Draw the test metric by epoch, and how clean the selected samples are if the method selects samples.
+    """Draw the metrics of a run by epoch.
 
-    For classes, the left panel also shows accuracies on the rightly and the wrongly labeled training samples.
+    The left panel shows the test metric; for classes also accuracies on the rightly and the wrongly labeled training
+    samples, and in regression the noisy validation metric. If the method selects samples, a right panel shows the
+    fraction of them that is rightly labeled.
 
     Args:
         history: metrics by epoch.
-        title: of the figure.
-        path: of the PNG file to write.
+        title: title of the figure.
+        path: the PNG file to write.
         pool_precision: fraction of right labels in the whole training set.
     """
     from matplotlib.figure import Figure
@@ -42,7 +45,7 @@ def draw_curves(history: Curves, title: str, path: Path, pool_precision: float |
     axes = figure.subplots(1, num_panels, squeeze=False, sharex=True)[0]
     if "test/r2" in history:
         _draw_metrics(axes[0], history, f"{METRIC_LABELS['r2']}, mean over outputs (clipped at -1)", scale=1)
-        axes[0].set(ylim=(-1.05, 1.05))
+        axes[0].set(ylim=(-1.05, 1.05))  # R2 has no lower bound: the curve of a diverged network would hide the others
     else:
         _draw_metrics(axes[0], history, f"{METRIC_LABELS['acc']} (%)", scale=100)
     if has_selection:
@@ -51,7 +54,7 @@ def draw_curves(history: Curves, title: str, path: Path, pool_precision: float |
 
 
 def _draw_metrics(axis: Any, history: Curves, label: str, scale: float) -> None:
-    """Draw the left panel: the test metric and those that explain it."""
+    """Draw the left panel: a line for each metric of ``_LINES`` that the run logged."""
     for name, line_label, color, style in _LINES:
         _draw_line(axis, history.get(name, ()), line_label, color, style, scale)
     _finish(axis, label)

@@ -1,3 +1,3 @@
-"""The metrics' names for people, in tables and figures; everywhere else a metric has its short name."""
+"""The names of the metrics in tables and figures; keys of results and of logs have the short names."""
 
 METRIC_LABELS = {"acc": "accuracy", "r2": "R²"}

@@ -1,4 +1,4 @@
-"""The result row of a run."""
+"""The result row of a run, the contents of ``result.json``."""
 
 from __future__ import annotations
 
@@ -30,18 +30,21 @@ def make_result(
     """Return all that is needed to put a run into a table, and to repeat it, as JSON types.
 
     Args:
-        name: of the run, for titles.
+        name: the run's title, such as ``crust on digits, sym 0.4, seed 0``.
         config: the resolved configuration.
         datamodule: after the fit.
         history: after the fit.
         monitor: the metric that chooses the best epoch, see :meth:`~noisylabels_pl.callbacks.History.four_numbers`.
-        names: of the chosen configurations by group; groups that are missing are ``None`` in the result.
+        names: the chosen option of each configuration group, such as ``{"method": "crust"}``. A group that is missing
+            becomes ``None`` in the result.
 
     Returns:
         The row:
 
-        * ``name``; ``method``, ``method_options``, ``net``: names of the configurations, and the method's options;
-        * ``metric``: ``acc`` or ``r2``; ``test_acc`` or ``test_r2``: the four numbers; ``monitor``;
+        * ``name``;
+        * ``method``, ``net``: the chosen options of these groups; ``method_options``: the method's options;
+        * ``metric``: ``acc`` or ``r2``; ``test_acc`` or ``test_r2``: the four numbers of
+          :meth:`~noisylabels_pl.callbacks.History.four_numbers`; ``monitor``;
         * ``selection_precision``, ``pool_precision``: fraction of right labels among the samples that the last epoch
           selected, and among all training samples;
         * ``noise``: name, SHA-256 of the observed labels, realized rate and transition matrix;
@@ -111,7 +114,7 @@ def _pool_precision(datamodule: NoisyDataModule) -> float | None:
 
 
 def _peak_memory() -> dict[str, float]:
-    """Return the most memory that the process, and the device, held so far, in MiB."""
+    """Return the largest memory that the process, and the GPU if there is one, held so far, in MiB."""
     peak: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if sys.platform == "darwin":  # counts bytes, other systems KiB
         peak /= 2**10

@@ -10,7 +10,7 @@ from noisylabels_pl.report.metric_labels import METRIC_LABELS
 
 
 def result_table(result: dict[str, Any]) -> Table:
-    """Return a run's result row as a table for people.
+    """Return the table that the command line prints after a run.
 
     Args:
         result: see :func:`noisylabels_pl.report.result.make_result`; with ``result["transition"]["error"]`` if the
@@ -21,13 +21,15 @@ def result_table(result: dict[str, Any]) -> Table:
     """
     metric = result["metric"]
     numbers = result[f"test_{metric}"]
-    shown = decimal if metric == "r2" else percent
-    best_val = shown(numbers["best_val"]) if result["data"]["val_samples"] else "n/a: no validation split"
+    format_number = decimal if metric == "r2" else percent
+    best_val = format_number(numbers["best_val"])
+    if not result["data"]["val_samples"]:
+        best_val = "n/a: no validation split"
     table = Table(title=result["name"], show_header=False)
-    table.add_row(f"test {METRIC_LABELS[metric]}, last epoch", shown(numbers["last"]))
-    table.add_row(f"  mean of the last {min(10, result['epochs'])} epochs", shown(numbers["last_10"]))
+    table.add_row(f"test {METRIC_LABELS[metric]}, last epoch", format_number(numbers["last"]))
+    table.add_row(f"  mean of the last {min(10, result['epochs'])} epochs", format_number(numbers["last_10"]))
     table.add_row("  best noisy-validation epoch", best_val)
-    table.add_row("  best epoch (oracle: chosen on the test set)", shown(numbers["best_oracle"]))
+    table.add_row("  best epoch (oracle: chosen on the test set)", format_number(numbers["best_oracle"]))
     table.add_section()
     if result["selection_precision"] is not None:
         table.add_row("right labels, selected in the last epoch", percent(result["selection_precision"]))

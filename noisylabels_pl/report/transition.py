@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-_MOST_LABELED = 12  # classes; more numbers would not fit into the squares
+_MAX_CLASSES_WITH_NUMBERS = 12  # of more classes, the numbers would not fit into the squares
 
 
 def draw_transitions(matrices: dict[str, Tensor], name: str, path: Path) -> None:
@@ -15,8 +15,8 @@ def draw_transitions(matrices: dict[str, Tensor], name: str, path: Path) -> None
 
     Args:
         matrices: ``(C, C)`` transition matrices by title.
-        name: of the run, the figure's title.
-        path: of the PNG file to write.
+        name: the run's title, as the title of the figure.
+        path: the PNG file to write.
     """
     from matplotlib.figure import Figure
 
@@ -25,7 +25,7 @@ def draw_transitions(matrices: dict[str, Tensor], name: str, path: Path) -> None
     for axis, (title, T) in zip(axes, matrices.items(), strict=True):
         image = axis.imshow(T.numpy(), vmin=0, vmax=1, cmap="cividis")
         axis.set(title=title, xlabel="observed class", ylabel="true class")
-        if len(T) <= _MOST_LABELED:
+        if len(T) <= _MAX_CLASSES_WITH_NUMBERS:
             _write_numbers(axis, T)
     figure.colorbar(image, ax=list(axes), label="fraction of the true class", shrink=0.8)
     figure.suptitle(name, fontsize=10)

@@ -38,7 +38,7 @@ def test_a_known_T_takes_one_stage(tmp_path: Path) -> None:
     experiment = run(tmp_path, "method=forward", "method.T=known")
     torch.testing.assert_close(experiment.module.criterion.T, PAIRFLIP.float())
     assert not list(tmp_path.glob("cross_entropy*"))
-    with pytest.raises(ValueError, match="this run's noise has no T that could be told"):
+    with pytest.raises(ValueError, match="this run's noise has no T to reveal"):
         train(composed("method=forward", "method.T=known", "noise=none", "trainer=cpu"), tmp_path)
 
 

@@ -1,10 +1,10 @@
-"""Facility location where exact greedy takes too long or too much memory; the value is nearly that of exact greedy.
+"""Approximate facility location, for where exact greedy takes too long or too much memory.
 
-**From samples of the candidates.** Each step draws some of the candidates that are left and picks the one with the
-largest gain among them. Only distances from the drawn candidates to all points are needed, and none are stored.
+**Stochastic.** Each step draws some of the candidates that are left and picks the one with the largest gain among them.
+Only distances from the drawn candidates to all points are needed, and none are stored.
 
-**By random parts of the points.** Exact greedy picks in each part, as if the part were everything. It then picks again,
-for all points, among the candidates that the parts have selected.
+**Distributed.** The points are split into random parts, and exact greedy selects medoids of each part alone. It then
+selects again, for all points, with these medoids as the only candidates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from noisylabels_pl.functional.coreset.medoids import Medoids
 
 
 def stochastic(points: Tensor, k: int, eps: float, generator: torch.Generator | None) -> Medoids:
-    """Return ``k`` medoids by greedy facility location from a sample of the candidates in each step.
+    """Return ``k`` medoids by greedy facility location that looks at a random sample of the candidates in each step.
 
     Args:
         points: ``(n, d)`` float32 or float64, finite.
@@ -45,23 +45,23 @@ def stochastic(points: Tensor, k: int, eps: float, generator: torch.Generator | 
     distances = Distances(points)
     sample_size = min(n, math.ceil(n / k * math.log(1 / eps)))
     draws = torch.rand(k, sample_size, dtype=torch.float64, generator=generator).to(device)
-    remaining = torch.arange(n, device=device)  # in each step, the first ``n - step`` are the candidates that are left
+    remaining = torch.arange(n, device=device)  # its first ``n - step`` entries are the candidates that are left
     indices = torch.empty(k, dtype=torch.int64, device=device)
     assignment = torch.zeros(n, dtype=torch.int64, device=device)
     nearest = torch.full((n,), farthest, dtype=torch.float64, device=device)
     for step in range(k):
         num_remaining = n - step
         if sample_size < num_remaining:
-            # Drawn with replacement, which takes no work that grows with n.
+            # Drawn with replacement, because the work for that does not grow with n.
             drawn = (draws[step] * num_remaining).long()
         else:
             drawn = remaining[:num_remaining].argsort()  # all, by index, so that ties go to the lower one
         sample = remaining[drawn]
-        best, distance = _largest_gain(distances, sample, nearest)
-        assignment.masked_fill_(distance < nearest, step)
-        nearest = torch.minimum(nearest, distance)
+        best, pick_distances = _largest_gain(distances, sample, nearest)
+        assignment.masked_fill_(pick_distances < nearest, step)
+        nearest = torch.minimum(nearest, pick_distances)
         indices[step] = sample[best]
-        remaining[drawn[best]] = remaining[num_remaining - 1]
+        remaining[drawn[best]] = remaining[num_remaining - 1]  # the last candidate takes the place of the pick
     return Medoids(indices, assignment, distances_to(points, indices[assignment]), farthest)
 
 
@@ -72,14 +72,14 @@ def distributed(
     generator: torch.Generator | None,
     exact_greedy: Callable[[Tensor, int], Medoids],
 ) -> Medoids:
-    """Return ``k`` medoids by greedy facility location among the medoids of random parts of the points.
+    """Return ``k`` medoids by greedy facility location, with the medoids of random parts as the only candidates.
 
     Args:
         points: ``(n, d)`` float32 or float64, finite.
         k: number of medoids.
         num_parts: number of parts; one part is exact.
         generator: a CPU generator.
-        exact_greedy: returns so many medoids of some points.
+        exact_greedy: a function from points and a number of medoids to these medoids.
 
     Raises:
         ValueError: distances overflow.
@@ -94,11 +94,11 @@ def distributed(
     if num_parts == 1:
         return exact_greedy(points, k)
     num_candidates = max(1.5 * k, min(3 * k, len(points) / 2))
-    num_from_part = math.ceil(num_candidates / num_parts)
+    num_from_each_part = math.ceil(num_candidates / num_parts)
     candidates = []
     shuffled = torch.randperm(len(points), generator=generator).to(points.device)
     for part in shuffled.tensor_split(num_parts):
-        medoids = exact_greedy(points[part], min(num_from_part, len(part)))
+        medoids = exact_greedy(points[part], min(num_from_each_part, len(part)))
         candidates.append(part[medoids.indices])
     medoids = greedy_torch.greedy(points, k, torch.cat(candidates).sort().values)
     return medoids._replace(largest_distance=largest_distance(points))

@@ -3,18 +3,19 @@
 **Sums on a grid.** Greedy compares sums of distances. A sum of rounded numbers depends on the order of its terms, and
 with it on the number of threads, on the size of the chunks and on the atomic additions of a GPU; chance would decide
 ties. So each distance is rounded to a multiple of a spacing ``h``. Let ``D`` be a bound for all distances between ``n``
-points, and ``h = n D / 2^53`` up to a power of two. A sum of ``n`` distances is then ``h`` times a whole number below
-``2^53``. float64 holds all of these numbers, so no addition rounds, and every order gives the same sum. At 50,000
-points the spacing is four orders of magnitude below float32's own rounding. An addition and a subtraction of
-``1.5 * 2^52 * h`` round to the grid, because the last bit of that number is worth ``h``.
+points, and ``h`` the power of two that is next above ``n D / 2^53``. A sum of ``n`` distances is then ``h`` times a
+whole number below ``2^53``. float64 holds all of these numbers, so no addition rounds, and every order gives the same
+sum. At 50,000 points the spacing is four orders of magnitude below float32's own rounding. An addition and a
+subtraction of ``1.5 * 2^52 * h`` round to the grid, because the last bit of that number is worth ``h``.
 
 **One matrix product.** For float32 points, all squared distances ``|a|^2 - 2 a.b + |b|^2`` are one matrix product in
 float64: of rows ``(a, |a|^2, 1)`` and ``(-2 b, 1, |b|^2)``. The points are moved first, so that one of them is the
-origin. The error of a distance is then at most ``1e-7 D``, and that large only for distances that small; squares within
-the error count as 0. float64 points have no wider type, so their differences are squared and added directly.
+origin. A distance then has an error of at most ``1e-7 D``, and the error comes near this bound only for distances that
+are themselves about that small. Squared distances smaller than their error count as 0. float64 points have no wider
+type, so their differences are squared and added directly.
 
-Matrix products of other shapes may round to the neighboring multiple of ``h``. A change of the chunk size can therefore
-decide a near tie differently, but not a tie.
+A matrix product of another shape may round a distance to the neighboring multiple of ``h``. A change of the chunk size
+can therefore decide a near tie differently, but not a tie.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _CPU_CHUNK_SIZE = 2**20  # 8 MiB of distances, which stay in the processor's cac
 _DEVICE_CHUNK_SIZE = 2**24  # 128 MiB
 _CPU_MAX_PAIRS = 2**22
 _DEVICE_MAX_PAIRS = 2**25
-_CHUNK_BYTES = 16  # for a distance of a chunk, intermediate results included
-_PAIR_BYTES = 48  # 16 for a pair that greedy holds, and twice as many while a round is computed
+_BYTES_PER_DISTANCE = 16  # of a chunk, intermediate results included
+_BYTES_PER_PAIR = 48  # 16 to hold it, and 32 more while a round is computed
 
 
 class MemoryPlan(NamedTuple):
@@ -52,7 +53,7 @@ class MemoryPlan(NamedTuple):
 
 
 def memory_plan(num_points: int, num_features: int, device: torch.device) -> MemoryPlan:
-    """Return the limits with which a selection takes at most half of the free memory.
+    """Return limits that keep a selection within half of the free memory, if one point at a time fits into that.
 
     Args:
         num_points: points to select from.
@@ -68,18 +69,21 @@ def memory_plan(num_points: int, num_features: int, device: torch.device) -> Mem
     on_cpu = device.type == "cpu"
     chunk_size = _CPU_CHUNK_SIZE if on_cpu else _DEVICE_CHUNK_SIZE
     max_pairs = _CPU_MAX_PAIRS if on_cpu else _DEVICE_MAX_PAIRS
+    # In float64: two copies of the points, and up to 16 more values for each point.
     fixed_bytes = 8 * num_points * (2 * num_features + 16)
     free_bytes = free_memory(device)
     usable_bytes = math.inf if free_bytes is None else max(0.0, free_bytes / 2 - fixed_bytes)
-    chunk_size = int(min(chunk_size, num_points**2, usable_bytes / 4 / _CHUNK_BYTES))
-    max_pairs = int(min(max_pairs, num_points**2, usable_bytes * 3 / 4 / _PAIR_BYTES))
-    chunk_size = max(chunk_size, num_points)  # one row, at least
+    # A quarter for the chunk, three quarters for the pairs, but at least the distances from one point to all.
+    chunk_size = int(min(chunk_size, num_points**2, usable_bytes / 4 / _BYTES_PER_DISTANCE))
+    chunk_size = max(chunk_size, num_points)
+    max_pairs = int(min(max_pairs, num_points**2, usable_bytes * 3 / 4 / _BYTES_PER_PAIR))
     max_pairs = max(max_pairs, num_points)
-    return MemoryPlan(chunk_size, max_pairs, fixed_bytes + _CHUNK_BYTES * chunk_size + _PAIR_BYTES * max_pairs)
+    num_bytes = fixed_bytes + _BYTES_PER_DISTANCE * chunk_size + _BYTES_PER_PAIR * max_pairs
+    return MemoryPlan(chunk_size, max_pairs, num_bytes)
 
 
 class Distances:
-    """Distances from ``n`` points to ``m`` candidates, on the grid of the module's docstring.
+    """Distances from ``n`` points to ``m`` candidates, rounded to the grid that the module's docstring describes.
 
     Args:
         points: ``(n, d)`` float32 or float64, finite.
@@ -116,7 +120,7 @@ class Distances:
         check_no_overflow(largest_possible * self.num_points, torch.finfo(points.dtype).max)
         self._is_direct = points.dtype == torch.float64
         self._rounding_shift = self._shift_for(largest_possible)
-        self._points = points if self._is_direct else _append_norms(points.double() - origin)
+        self._points = points if self._is_direct else _append_squared_norms(points.double() - origin)
         self._candidates = self._points if candidates is None else self._points[candidates]
         self._is_symmetric = candidates is None
         self.num_candidates = len(self._candidates)
@@ -126,13 +130,13 @@ class Distances:
         """Return the number that rounds a distance to the grid by being added and subtracted."""
         if largest_possible == 0:
             return 0.0
-        # The errors of a matrix product must vanish in the grid, for ties to stay ties: so its spacing has a minimum.
+        # The spacing has a minimum, above the errors of a matrix product, so that ties stay ties.
         least_cells = 4 if self._is_direct else 2**13
         _, exponent = math.frexp(largest_possible * max(self.num_points, least_cells))
         return 1.5 * math.ldexp(1.0, exponent - 1)
 
     def chunks(self) -> Iterator[slice]:
-        """Return slices of the points, small enough for their distances to be computed at a time."""
+        """Return slices of the points for which the distances to all candidates fit into a chunk."""
         length = max(1, self.plan.chunk_size // self.num_candidates)
         return (slice(start, min(start + length, self.num_points)) for start in range(0, self.num_points, length))
 
@@ -160,7 +164,7 @@ class Distances:
             ValueError: distances overflow.
         """
         totals = torch.zeros(self.num_candidates, dtype=torch.float64, device=self.device)
-        largest = []
+        chunk_maxima = []
         for rows in self.chunks():
             if self._is_symmetric:  # a pair of points is computed once, in the chunk of the earlier point
                 distances = self.from_squares(self.squares(rows, rows.start))
@@ -169,32 +173,34 @@ class Distances:
             else:
                 distances = self.between(rows)
                 totals += distances.sum(0)
-            largest.append(distances.amax())
-        largest_distance = float(torch.stack(largest).amax())
+            chunk_maxima.append(distances.amax())
+        largest_distance = float(torch.stack(chunk_maxima).amax())
         check_no_overflow(largest_distance)
         return totals, largest_distance
 
     def _squares_between(self, points: Tensor, others: Tensor) -> Tensor:
+        """Return the squared distances ``(len(points), len(others))``, in a buffer that the next call overwrites."""
         if self._is_direct:
             return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").square_()
         size = len(points) * len(others)
         if self._buffer.numel() < size:
             self._buffer = self._buffer.new_empty(size)
         out = self._buffer[:size].view(len(points), len(others))
-        return torch.mm(_swap_norms(points), others.T, out=out)
+        return torch.mm(_other_factor(points), others.T, out=out)
 
 
-def _append_norms(centered: Tensor) -> Tensor:
-    """Return rows ``(a, |a|^2, 1)``, whose product with a row of :func:`_swap_norms` is a squared distance.
+def _append_squared_norms(centered: Tensor) -> Tensor:
+    """Return rows ``(a, |a|^2, 1)``, whose product with a row of :func:`_other_factor` is a squared distance.
 
-    Half of the product's error is subtracted from each norm, so that a square that is all error becomes negative.
+    Each of the two squared norms is lowered by half of the product's error bound. So a product that is not larger than
+    its error comes out negative, and counts as 0.
     """
-    norms = centered.square().sum(1, keepdim=True)
-    error = 4 * math.sqrt(centered.shape[1]) * torch.finfo(torch.float64).eps * norms.amax()
-    return torch.cat([centered, norms - error / 2, torch.ones_like(norms)], 1)
+    squared_norms = centered.square().sum(1, keepdim=True)
+    error_bound = 4 * math.sqrt(centered.shape[1]) * torch.finfo(torch.float64).eps * squared_norms.amax()
+    return torch.cat([centered, squared_norms - error_bound / 2, torch.ones_like(squared_norms)], 1)
 
 
-def _swap_norms(rows: Tensor) -> Tensor:
+def _other_factor(rows: Tensor) -> Tensor:
     """Return rows ``(-2 b, 1, |b|^2)`` for rows ``(b, |b|^2, 1)``."""
     return torch.cat([-2 * rows[:, :-2], rows[:, -1:], rows[:, -2:-1]], 1)
 
@@ -204,7 +210,8 @@ def distances_to(points: Tensor, target: Tensor) -> Tensor:
 
     Args:
         points: ``(n, d)``.
-        target: one point ``(d,)`` for all, or ``(n,)`` int64, for each point the index of another one.
+        target: ``(d,)`` floating point, one target for all points; or ``(n,)`` int64, for each point the index of the
+            point that is its target.
 
     Example:
         >>> import torch
@@ -225,8 +232,8 @@ def distances_to(points: Tensor, target: Tensor) -> Tensor:
 def largest_distance(points: Tensor) -> float:
     """Return the largest distance between any two points.
 
-    A pair that is farther apart than some known pair has a member far from the middle, by the triangle inequality, so
-    few points need to be compared.
+    Few points need to be compared. Let ``r`` be the largest distance of a point from the middle, and ``d`` the distance
+    of some pair. By the triangle inequality, both members of the farthest pair are at least ``d - r`` from the middle.
 
     Args:
         points: ``(n, d)``.
@@ -241,10 +248,11 @@ def largest_distance(points: Tensor) -> float:
         7.0
     """
     middle = points.double().mean(0).to(points.dtype)
-    radius = distances_to(points, middle)
-    outermost = points[radius.argmax()]
-    at_least = distances_to(points, outermost).amax()
-    is_far = radius >= (at_least - radius.amax()) * (1 - 1e-5)  # both members of the farthest pair, up to rounding
+    from_middle = distances_to(points, middle)
+    outermost = points[from_middle.argmax()]
+    far_pair = distances_to(points, outermost).amax()
+    lower_bound = far_pair - from_middle.amax()
+    is_far = from_middle >= lower_bound * (1 - 1e-5)  # the factor is for rounding
     return Distances(points[is_far]).totals()[1]
 
 

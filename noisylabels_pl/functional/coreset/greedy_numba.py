@@ -11,14 +11,15 @@ least distance from each point to each block. These bounds let later steps skip 
 2. A pick lowers ``near(j)`` from ``old`` to ``new``. The gain of a candidate at distance ``d`` from ``j`` contains
    ``max(0, near(j) - d)``. This part changes by ``clamp(d, new, old) - old``, which is 0 unless ``d < old``. So gains
    change only in blocks whose least distance to ``j`` is below ``old``.
-3. Each step picks the largest gain of all. Only blocks with a changed gain look for their largest gain again.
+3. Each step picks the largest gain of all. Only in blocks with a changed gain the largest one is searched again.
 
-So gains are kept exactly, and never computed anew. The nearest distance of a point falls about ``log k`` times, so the
-work is at most ``O(n^2 log k)`` distances instead of ``O(n^2 k)``. Ties in facility location go to the point that is
-first in the order of the blocks.
+So gains are updated, and never computed anew. On usual data the nearest distance of a point falls about ``log k``
+times, so this takes about ``O(n^2 log k)`` distances instead of ``O(n^2 k)``. Ties in facility location go to the point
+that is first in the order of the blocks.
 
-**The one global that functional sets.** When numba's threads start, they change the number of threads that torch uses,
-and with it how torch's sums round. So both public functions restore torch's number of threads when they return.
+**Threads.** When numba's threads start, they change the number of threads that torch uses, and with it how torch's sums
+round. So both public functions set torch's number of threads back before they return. No other function of the package
+``functional`` changes a global setting.
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ _FAST_MATH = {"nnan", "nsz", "contract"}  # not "reassoc", with which sums would
 
 
 class _Blocks(NamedTuple):
-    """Points in blocks, and the results of the one pass over all pairs; all but ``order`` are by the order of blocks.
+    """Points in blocks, and the results of the one pass over all pairs.
+
+    Points are numbered by their place in the blocks; only the values of ``order`` are the caller's numbers.
 
     Attributes:
-        order: ``(n,)`` the index of each point before it was ordered.
+        order: ``(n,)`` the caller's index of each point.
         points: ``(n / 64, d, 64)``, rounded up; the last block is filled with copies of its last point.
         totals: ``(n,)`` float64, each point's sum of distances.
         least: ``(n, n / 64)``, the least distance from each point to each block.
@@ -149,7 +152,7 @@ def _prepare(points: Tensor) -> _Blocks:
 
 
 def _medoids(blocks: _Blocks, picks: Array, assignment: Array, nearest: Array) -> Medoids:
-    """Return results that are by the order of blocks by the order of the points."""
+    """Return the results, numbered by the place in the blocks, as medoids numbered by the caller's indices."""
     original_assignment = np.empty_like(assignment)
     original_assignment[blocks.order] = assignment
     original_nearest = np.empty_like(nearest)
@@ -274,7 +277,7 @@ def _greedy(
     gains = np.full(num_blocks * BLOCK_SIZE, -np.inf)
     gains[:n] = n * largest_distance - totals
     largest_gain = np.empty(num_blocks)  # of each block
-    is_stale = np.ones(num_blocks, np.bool_)  # whether a block's largest gain must be looked for again
+    is_stale = np.ones(num_blocks, np.bool_)  # whether a block's largest gain must be searched again
     nearest = np.zeros(num_blocks * BLOCK_SIZE, blocks.dtype)
     nearest[:n] = largest_distance
     largest_nearest = np.full(num_blocks, largest_distance, blocks.dtype)  # of each block
@@ -285,6 +288,7 @@ def _greedy(
     point = np.empty(d, blocks.dtype)
     distances = np.empty(BLOCK_SIZE, blocks.dtype)
     for step in range(k):
+        # Pick the largest gain.
         for block in range(num_blocks):
             if is_stale[block]:
                 largest_gain[block] = gains[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE].max()
@@ -294,6 +298,7 @@ def _greedy(
         picks[step] = pick
         gains[pick] = -np.inf
         is_stale[pick_block] = True
+        # Lower the nearest distances of the points that the pick covers, and the gains with them.
         _copy_point(blocks[pick_block], pick - pick_block * BLOCK_SIZE, pick_point)
         for block in range(num_blocks):
             if least[pick, block] >= largest_nearest[block]:
@@ -317,7 +322,8 @@ def _greedy(
 def _nearest_medoids(blocks: Array, n: int, positions: Array, least: Array) -> tuple[Array, Array]:
     """Return the position of each point's nearest medoid ``(n,)`` and the distance to it ``(n,)``.
 
-    ``positions`` ``(n,)`` are those of the medoids, and -1 for the other points; ties go to the lower position.
+    ``positions`` ``(n,)`` holds each medoid's position in the order of selection, and -1 for points that are no
+    medoids. Ties go to the lower position.
     """
     num_blocks, d, _ = blocks.shape
     assignment = np.zeros(n, np.int64)

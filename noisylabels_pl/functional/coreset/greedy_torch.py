@@ -33,7 +33,7 @@ from torch import Tensor
 from noisylabels_pl.functional.coreset.distances import Distances, distances_to
 from noisylabels_pl.functional.coreset.medoids import Medoids
 
-# In place of the gain at which a candidate was picked; they sort behind all gains.
+# These two stand where no gain at picking is known. They are negative, so that they sort behind all gains.
 _NOT_PICKED = -1.0
 _PICKED_BEFORE_THE_ROUNDS = -2.0
 
@@ -140,20 +140,20 @@ def _covering_pairs(distances: Distances, nearest: Tensor) -> _CoveringPairs | N
     """Return all pairs of a point and a candidate that covers it, or ``None`` if they are too many to hold."""
     num_candidates = distances.num_candidates
     capacity = min(distances.plan.max_pairs, distances.num_points * num_candidates)
-    # The system gives these memory only where they are written.
+    # On the CPU, these take memory only where they are written, so a large capacity costs nothing by itself.
     points = torch.empty(capacity, dtype=torch.int32, device=distances.device)
     candidates = torch.empty_like(points)
     pair_distances = torch.empty(capacity, dtype=torch.float64, device=distances.device)
     count = 0
     for rows in distances.chunks():
         chunk_nearest = nearest[rows]
-        # Squares decide first, with a margin, so that roots are taken of few distances only.
+        # Squared distances sort out most pairs, with a margin for rounding, so that few roots are taken.
         squares = distances.squares(rows)
         limits = (chunk_nearest * (1 + 1e-7)).square_().unsqueeze(1)
-        flat = (squares < limits).view(-1).nonzero().squeeze(1)
-        chunk_distances = distances.from_squares(squares.view(-1).index_select(0, flat))
-        row = flat.div(num_candidates, rounding_mode="floor")
-        column = flat.sub_(row * num_candidates)
+        near_pairs = (squares < limits).view(-1).nonzero().squeeze(1)
+        chunk_distances = distances.from_squares(squares.view(-1).index_select(0, near_pairs))
+        row = near_pairs.div(num_candidates, rounding_mode="floor")
+        column = near_pairs.sub_(row * num_candidates)  # in place: the pairs' flat indices are not needed any more
         covers = (chunk_distances < chunk_nearest.index_select(0, row)).nonzero().squeeze(1)
         new = slice(count, count + len(covers))
         if new.stop > capacity:
@@ -174,20 +174,21 @@ def _pick_in_rounds(picks: _Picks, pairs: _CoveringPairs, num_candidates: int, k
     rounds: list[_CoveringPairs] = []
     while True:
         gains = _gains(pairs, nearest, num_candidates)
-        gains[picks.candidates] = 0  # a distance that is rounded otherwise may let a pick cover a point again
-        # Gains below the k-th largest of those at which candidates were picked cannot be among the first k.
+        gains[picks.candidates] = 0  # else a distance that now rounds down could let a pick cover a point again
+        # Gains fall, so a candidate below the k-th largest gain at picking cannot be among the first k picks.
         threshold = gain_at_pick.topk(num_missing).values[-1] if num_missing else torch.inf
-        wins = _leads_everywhere(pairs, gains, len(nearest)) & (gains > 0) & (gains >= threshold)
-        if not wins.any():
+        is_leader = _leads_everywhere(pairs, gains, len(nearest))
+        is_picked = is_leader & (gains > 0) & (gains >= threshold)
+        if not is_picked.any():
             break
-        gain_at_pick = torch.where(wins, gains, gain_at_pick)
-        won = pairs.where(wins.index_select(0, pairs.candidates))
-        nearest[won.points] = won.distances
+        gain_at_pick = torch.where(is_picked, gains, gain_at_pick)
+        picked_pairs = pairs.where(is_picked.index_select(0, pairs.candidates))
+        nearest[picked_pairs.points] = picked_pairs.distances
         pairs = pairs.where(pairs.distances < nearest.index_select(0, pairs.points))
-        rounds.append(won)
-    # Where all gains are 0, points that were never picked follow, in their order.
-    others = gain_at_pick.sort(descending=True, stable=True).indices[:num_missing]
-    candidates = torch.cat([picks.candidates, others])
+        rounds.append(picked_pairs)
+    # If the rounds gave too few, candidates that were never picked follow, in their order: they gain nothing.
+    later_picks = gain_at_pick.sort(descending=True, stable=True).indices[:num_missing]
+    candidates = torch.cat([picks.candidates, later_picks])
     assignment = _reassign(picks.assignment, candidates, rounds, num_candidates)
     return _Picks(candidates, assignment, nearest)
 
@@ -202,11 +203,11 @@ def _leads_everywhere(pairs: _CoveringPairs, gains: Tensor, num_points: int) -> 
     """Return for each candidate ``(m,)`` whether it has the largest gain at all points that it covers, if any."""
     num_candidates = len(gains)
     by_gain = gains.argsort(descending=True, stable=True)
-    rank = torch.empty_like(by_gain).index_copy_(0, by_gain, torch.arange(num_candidates, device=gains.device))
+    ranks = torch.arange(num_candidates, device=gains.device)
+    rank = torch.empty_like(by_gain).index_copy_(0, by_gain, ranks)  # 0 for the largest gain
     # For each point the rank of its leader: the largest gain among the candidates that cover it.
-    leader_rank = by_gain.new_full((num_points,), num_candidates).scatter_reduce_(
-        0, pairs.points.long(), rank.index_select(0, pairs.candidates), "amin"
-    )
+    leader_rank = by_gain.new_full((num_points,), num_candidates)
+    leader_rank.scatter_reduce_(0, pairs.points.long(), rank.index_select(0, pairs.candidates), "amin")
     points_led = leader_rank.bincount(minlength=num_candidates + 1)[rank]
     points_covered = pairs.candidates.bincount(minlength=num_candidates)
     return points_led == points_covered
@@ -215,24 +216,26 @@ def _leads_everywhere(pairs: _CoveringPairs, gains: Tensor, num_points: int) -> 
 def _reassign(assignment: Tensor, candidates: Tensor, rounds: list[_CoveringPairs], num_candidates: int) -> Tensor:
     """Return the position of each point's nearest pick, ``(n,)``.
 
-    Of the picks that covered a point, the last one is the nearest. Candidates that are not among the first ``k`` have
-    the position -1, and so count for nothing.
+    ``rounds`` holds for each round the pairs of its picks and the points that they covered. The last pick that covered
+    a point is its nearest one. A pick of a round that is not among the first ``k`` has the position -1, so it never
+    replaces another one.
     """
     position = candidates.new_full((num_candidates,), -1)
     position[candidates] = torch.arange(len(candidates), device=candidates.device)
     assignment = assignment.clone()
-    for won in rounds:
-        assignment[won.points] = torch.maximum(assignment[won.points], position[won.candidates])
+    for pairs in rounds:
+        assignment[pairs.points] = torch.maximum(assignment[pairs.points], position[pairs.candidates])
     return assignment
 
 
 def _pick_one_by_one(
     distances: Distances, totals: Tensor, largest_distance: float, k: int
 ) -> tuple[_Picks, _CoveringPairs | None]:
-    """Pick greedily until the covering pairs are few enough to hold; the pairs are ``None`` if ``k`` come first.
+    """Pick one by one until the covering pairs fit; return the picks, and the pairs, or ``None`` after ``k`` picks.
 
     A point's nearest distance falls from ``old`` to ``new``. Its part of a gain, ``max(0, near - d)``, then changes by
-    ``clamp(d, new, old) - old``: nothing for a candidate that does not cover it, the whole fall for a nearer one.
+    ``clamp(d, new, old) - old``. That is 0 for a candidate that does not cover the point, and ``new - old`` for one
+    that is nearer than the pick.
     """
     gains = distances.num_points * largest_distance - totals
     nearest = torch.full((distances.num_points,), largest_distance, dtype=gains.dtype, device=distances.device)
@@ -246,17 +249,18 @@ def _pick_one_by_one(
             pairs = _covering_pairs(distances, nearest)
             if pairs is not None:
                 return _Picks(torch.stack(picks), assignment, nearest), pairs
-            max_pairs = max_pairs * 9 // 10  # products of another shape, rounded otherwise, gave more pairs
+            max_pairs = max_pairs * 9 // 10  # another shape of matrix product rounded differently and gave more pairs
         pick = gains.argmax()
-        distance = distances.to_candidate(pick)
-        covered = (distance < nearest).nonzero().squeeze(1)
+        pick_distances = distances.to_candidate(pick)
+        covered = (pick_distances < nearest).nonzero().squeeze(1)
         for rows in torch.split(covered, chunk_length):
-            new = distance[rows].unsqueeze(1)
+            new = pick_distances[rows].unsqueeze(1)
             old = nearest[rows].unsqueeze(1)
-            around = distances.between(rows)
-            num_covering[rows] = (around < new).sum(1, dtype=gains.dtype)
-            gains += around.clamp_(new, old).sub_(old).sum(0)
-        nearest[covered] = distance[covered]
+            candidate_distances = distances.between(rows)
+            num_covering[rows] = (candidate_distances < new).sum(1, dtype=gains.dtype)
+            gain_changes = candidate_distances.clamp_(new, old).sub_(old)
+            gains += gain_changes.sum(0)
+        nearest[covered] = pick_distances[covered]
         assignment[covered] = step
         gains[pick] = -torch.inf
         picks.append(pick)

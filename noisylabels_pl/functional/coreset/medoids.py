@@ -1,4 +1,4 @@
-"""The result that every engine returns."""
+"""The medoids that a selection returns, before they are described as a coreset."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Tensor
 
 
 class Medoids(NamedTuple):
-    """The ``k`` points that an engine selected from ``n``, and each point's nearest one.
+    """The ``k`` points that were selected from ``n``, and each point's nearest one.
 
     Attributes:
         indices: ``(k,)`` int64, the medoids in the order of their selection.
         assignment: ``(n,)`` int64, for each point the position of its nearest medoid in ``indices``.
         distances: ``(n,)`` floating point, the distance of each point to that medoid.
-        largest_distance: the largest distance between any two points.
+        largest_distance: the largest distance between any two points, or between a point and a candidate where only
+            some points were candidates.
 
     Example:
         >>> import torch

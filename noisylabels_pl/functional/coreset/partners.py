@@ -46,9 +46,9 @@ def cluster_partners(coreset: Coreset, *, generator: torch.Generator | None = No
 
 
 def same_label_partners(indices: Tensor, targets: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw for each selected sample a random sample of the whole set with the same label, possibly itself.
+    """Draw for each selected sample a random one with the same label from the whole set, possibly the sample itself.
 
-    The public code of CRUST mixes so.
+    This is the choice of the public code of CRUST.
 
     Args:
         indices: ``(k,)`` int64, the selected samples, on the CPU.

@@ -24,7 +24,7 @@ from noisylabels_pl.functional.coreset.medoids import Medoids
 from noisylabels_pl.functional.precision import at_least_float32
 
 _log = logging.getLogger(__name__)
-_TORCH_FROM_FEATURES = 32  # with so many features, torch's greedy is faster than the compiled one
+_MIN_FEATURES_FOR_TORCH = 32  # from so many features on, torch's greedy is faster than the compiled one
 _POINTS_IN_A_PART = 5000
 
 
@@ -73,11 +73,10 @@ def facility_location(features: Tensor, k: int) -> Coreset:
     .. math::
         F(S) = \sum_i \max_{j \in S} (d_0 - d_{ij}), \quad d_0 = \max_{ij} d_{ij}
 
-    Each step adds the point :math:`e` with the largest gain
-    :math:`\sum_i \max(0, \min_{j \in S} d_{ij} - d_{ie})`. The value is at least :math:`1 - 1/e` of the largest. On
-    the CPU the compiled engine computes at most :math:`O(n^2 \log k)` distances instead of :math:`O(n^2 k)`; how either
-    engine does so is derived at the top of its module. The selection depends neither on the number of threads nor on
-    the free memory.
+    Each step adds the point :math:`e` with the largest gain :math:`\sum_i \max(0, \min_{j \in S} d_{ij} - d_{ie})`. The
+    value :math:`F(S)` is at least :math:`1 - 1/e` of the largest possible one. Both engines avoid most of the
+    :math:`O(n^2 k)` distances of plain greedy; the derivations are at the top of their modules. The selection does not
+    depend on the number of threads. In torch, little free memory may decide a near tie differently.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
@@ -141,7 +140,7 @@ def stochastic_greedy(
 
     This is the algorithm of `Lazier Than Lazy Greedy <https://arxiv.org/abs/1409.7938>`_ (AAAI 2015). Each step takes
     the largest gain among :math:`\lceil n/k \cdot \ln(1/\epsilon) \rceil` of the candidates that are left. In
-    expectation, the value is at least :math:`1 - 1/e - \epsilon` of the largest. For any ``k``, this takes
+    expectation, the value is at least :math:`1 - 1/e - \epsilon` of the largest possible one. For any ``k``, this takes
     :math:`n^2 \ln(1/\epsilon)` distances and :math:`O(n)` memory.
 
     It is computed in torch. On the CPU, the exact :func:`facility_location` is faster where numba is installed, but it
@@ -150,9 +149,9 @@ def stochastic_greedy(
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
         k: number of points to keep, ``1 <= k <= n``.
-        eps: part of the value that may be lost, ``0 < eps < 1``. A smaller one takes larger samples; a sample of all
-            candidates is exact.
-        generator: a CPU generator; the default one if not given. The result depends on nothing else.
+        eps: fraction of the value that may be lost, ``0 < eps < 1``. A smaller one takes larger samples; a sample of
+            all candidates is exact.
+        generator: a CPU generator; the default one if not given. It is the only source of randomness.
 
     Returns:
         The medoids in the order of their selection.
@@ -176,12 +175,13 @@ def stochastic_greedy(
 def distributed_greedy(
     features: Tensor, k: int, *, parts: int | None = None, generator: torch.Generator | None = None
 ) -> Coreset:
-    """Select medoids by greedy facility location in random parts of the points, and again among those of the parts.
+    """Select medoids of random parts by greedy facility location, and from these medoids those of all points.
 
     This is GreeDi, Algorithm 2 of "Distributed Submodular Maximization" (JMLR 17(238), 2016,
-    https://arxiv.org/abs/1411.0541), with fewer points from each part. In GreeDi a part gives ``k`` points, which for
-    ``k = n / 2`` would be all that it has. Here it gives ``3 k / parts`` points, or half of its points if these are
-    fewer, but at least ``1.5 k / parts``. The last step computes ``n`` distances for each of these candidates.
+    https://arxiv.org/abs/1411.0541), with fewer points from each part. In GreeDi each part gives ``k`` candidates; for
+    ``k = n / 2`` these would be all of its points. Here a part gives ``3 k / parts`` candidates, or half of its points
+    if these are fewer, but at least ``1.5 k / parts``. The last step computes ``n`` distances for each of these
+    candidates.
 
     The last step is computed in torch. On the CPU, the exact :func:`facility_location` is faster where numba is
     installed, but it takes ``n^2 / 16`` bytes.
@@ -190,7 +190,7 @@ def distributed_greedy(
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
         k: number of points to keep, ``1 <= k <= n``.
         parts: number of parts, ``1 <= parts <= n``; one for every 5,000 points if not given. One part is exact.
-        generator: a CPU generator; the default one if not given. The result depends on nothing else.
+        generator: a CPU generator; the default one if not given. It is the only source of randomness.
 
     Returns:
         The medoids in the order of their selection.
@@ -232,14 +232,15 @@ def planned_bytes(n: int, d: int, dtype: torch.dtype, device: torch.device) -> i
     if _engine(torch.empty(0, device=device)) is greedy_torch:
         return torch_bytes
     num_blocks = n // 64 + 1
-    compiled_bytes = n * (num_blocks + 2 * d) * dtype.itemsize + 80 * n  # bounds from points to blocks, and the points
-    if d < _TORCH_FROM_FEATURES:
+    # The least distance from each point to each block, two copies of the points, and up to 10 more values a point.
+    compiled_bytes = n * (num_blocks + 2 * d) * dtype.itemsize + 80 * n
+    if d < _MIN_FEATURES_FOR_TORCH:
         return compiled_bytes
     return max(torch_bytes, compiled_bytes)
 
 
 def _checked_points(features: Tensor, k: int) -> Tensor:
-    """Check the arguments of a selector, log the memory that it will take, and return the points of an engine."""
+    """Check a selector's arguments, log the memory that it will take, and return the features as an engine's points."""
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"features must be (n, d) floating point, got {tuple(features.shape)} {features.dtype}; "
@@ -263,14 +264,14 @@ def _log_memory(points: Tensor) -> None:
 
 
 def _exact_greedy(points: Tensor, k: int) -> Medoids:
-    """Select by the faster engine: the compiled one computes many distances again, and is slower for wide points."""
-    engine = greedy_torch if points.shape[1] >= _TORCH_FROM_FEATURES else _engine(points)
+    """Select by the faster engine: the compiled one recomputes many distances, which is slower with many features."""
+    engine = greedy_torch if points.shape[1] >= _MIN_FEATURES_FOR_TORCH else _engine(points)
     medoids: Medoids = engine.greedy(points, k)
     return medoids
 
 
 def _engine(points: Tensor) -> ModuleType:
-    """Return the module that selects from points on this device, by its functions ``greedy`` and ``central``."""
+    """Return the module whose functions ``greedy`` and ``central`` select from these points, by their device."""
     if points.device.type != "cpu":
         return greedy_torch
     try:

@@ -71,14 +71,14 @@ BASES: dict[BaseLoss, ClassLosses] = {"ce": cross_entropy_of_classes, "square": 
 def forward_correction(
     logits: Tensor, target: Tensor, T: Tensor, *, base: BaseLoss | ClassLosses = "ce", validate: bool = True
 ) -> Tensor:
-    r"""Return the base loss of each observed label under the distribution of observed labels that the network implies.
+    r"""Return each sample's base loss on its observed label, by the predicted probabilities of observed labels.
 
     .. math::
         \ell^{\to}_i = \ell(y_i, T^\top p_i)
 
-    It has the minimizer of the base loss on clean labels (theorem 2): section 4.2, eqs. 3 to 5 of `Making Deep Neural
-    Networks Robust to Label Noise: a Loss Correction Approach <https://arxiv.org/abs/1609.03683>`_. It is computed in
-    log space, so it stays finite where :math:`p` underflows.
+    On noisy labels, this loss has the same minimizer as the base loss has on clean labels (theorem 2). It is from
+    section 4.2, eqs. 3 to 5 of `Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach
+    <https://arxiv.org/abs/1609.03683>`_. It is computed in log space, so it stays finite where :math:`p` underflows.
 
     Args:
         logits: ``(B, C)``; log-probabilities give the same result.
@@ -92,8 +92,8 @@ def forward_correction(
         ``(B,)``, at least float32.
 
     Raises:
-        ValueError: ``T`` is no transition matrix of ``C`` classes, or some label is never observed according to ``T``,
-            or ``base`` is unknown.
+        ValueError: ``base`` is unknown. With ``validate`` also: ``T`` is no transition matrix of ``C`` classes, or some
+            label is never observed according to ``T``.
 
     Example:
         >>> import torch
@@ -108,7 +108,8 @@ def forward_correction(
         _check_all_labels_are_observed(T)
     log_p = _log_probs(logits)
     if base == "ce":  # needs one column of T for each sample, not all
-        return -torch.logsumexp(T.to(log_p).log().T[target] + log_p, 1)
+        log_columns = T.to(log_p).log().T[target]
+        return -torch.logsumexp(log_columns + log_p, 1)
     losses = class_losses(base, observed_log_probs(log_p, T))
     return losses.gather(1, target.unsqueeze(1)).squeeze(1)
 
@@ -194,7 +195,8 @@ def linear_correction(
         target: ``(B,)`` observed labels.
         weights: ``(C, C)``, a row for each observed label. The inverse of ``T`` gives :func:`backward_correction`.
         base: as for :func:`forward_correction`.
-        eps: the least probability. Below it the loss is constant, so that negative weights cannot pull without end.
+        eps: the least probability. Below it the loss is constant, because with negative weights it would have no lower
+            bound.
 
     Returns:
         ``(B,)``, at least float32.

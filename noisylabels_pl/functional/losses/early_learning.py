@@ -23,8 +23,8 @@ def ema_targets(targets: Tensor, probs: Tensor, beta: float) -> Tensor:
         t \leftarrow \beta t + (1 - \beta) p
 
     This is eq. 9 of `Early-Learning Regularization Prevents Memorization of Noisy Labels
-    <https://arxiv.org/abs/2007.00151>`_. Targets that start from 0 sum to :math:`1 - \beta^k` after :math:`k` visits.
-    So the penalty ramps up by itself, and no correction is needed.
+    <https://arxiv.org/abs/2007.00151>`_. The entries of a target that starts at 0 sum to :math:`1 - \beta^k` after
+    :math:`k` visits. So the penalty ramps up by itself, and this bias towards 0 needs no correction.
 
     Args:
         targets: ``(B, C)`` old targets, not changed.
@@ -90,8 +90,8 @@ def kl_penalty(logits: Tensor, targets: Tensor) -> Tensor:
         \ell_i = \sum_c \bar{t}_{ic} \log\frac{\bar{t}_{ic}}{p_{ic}}, \quad
         \bar{t}_{ic} = \frac{t_{ic}}{\sum_k t_{ik}}
 
-    This is the alternative to the penalty of ELR that overfits its targets: section 4.2 of `Early-Learning
-    Regularization Prevents Memorization of Noisy Labels <https://arxiv.org/abs/2007.00151>`_.
+    This is an alternative to :func:`elr_penalty`. A network trained with it overfits the targets: section 4.2 of
+    `Early-Learning Regularization Prevents Memorization of Noisy Labels <https://arxiv.org/abs/2007.00151>`_.
 
     Args:
         logits: ``(B, C)``.

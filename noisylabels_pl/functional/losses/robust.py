@@ -42,5 +42,5 @@ def generalized_cross_entropy(logits: Tensor, target: Tensor, q: float = 0.7) ->
     """
     check_range("q", q, "(0, 1]", hint="its limit 0 is cross-entropy")
     log_p = -F.cross_entropy(at_least_float32(logits), target, reduction="none")
-    # A power of the log-probability needs no clamp where p underflows, neither for the value nor for the gradient.
+    # 1 - p^q is computed from log p, so where p underflows neither the value nor the gradient needs a clamp.
     return -torch.expm1(q * log_p) / q

@@ -1,4 +1,4 @@
-"""What per-sample gradients of a layer offer, and the formulas that linear layers and convolutions share."""
+"""Base classes of the per-sample gradients of layers, and the formulas that linear layers and convolutions share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noisylabels_pl.functional.precision import at_least_float32
 
-# Values that are held at a time: on the CPU what its cache takes, on other devices 256 MiB in float32.
+# The chunk budget, in values: on the CPU what its cache holds, on other devices 256 MiB in float32.
 CPU_CHUNK_VALUES = 2**21
 DEVICE_CHUNK_VALUES = 2**26
 
@@ -33,13 +33,19 @@ def chunks(batch: Tensor, values_per_sample: int) -> Iterator[slice]:
         yield slice(start, start + chunk_size)
 
 
+def broadcast_weights(weights: Tensor, values: Tensor) -> Tensor:
+    """Return the weights ``(b,)`` in the shape ``(b, 1, ..., 1)``, to be multiplied by values ``(b, ...)``."""
+    singletons = (1,) * (values.ndim - 1)
+    return weights.view(-1, *singletons)
+
+
 class LayerGradients(ABC):
     """Per-sample gradients of the trainable parameters in one use of a layer.
 
     A layer that a forward pass calls twice has two of these. Parameters are named as in the layer: ``"weight"``.
 
     Attributes:
-        values_per_sample: the number of values that :meth:`squared_norm` holds for each sample.
+        values_per_sample: the number of values that :meth:`squared_norm` takes memory for, for each sample of a chunk.
     """
 
     values_per_sample: int
@@ -97,8 +103,9 @@ class OnDemandClosedForm(ClosedForm):
         return self.activations[indices].to(backprops.dtype), backprops
 
     def weighted_gradient(self, names: Sequence[str], indices: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        activations, backprops = self.select(indices)  # copies, because the indices are a tensor
-        backprops.mul_(weights.view(-1, *(1,) * (backprops.ndim - 1)))
+        # These are copies, because the indices are a tensor, so the backprops may be changed.
+        activations, backprops = self.select(indices)
+        backprops.mul_(broadcast_weights(weights, backprops))
         with torch.autocast(backprops.device.type, enabled=False):
             return {name: self.batch_gradient(name, activations, backprops) for name in names}
 
@@ -110,16 +117,16 @@ class OnDemandClosedForm(ClosedForm):
 class LinearLike(OnDemandClosedForm):
     """A layer that multiplies its weight by a vector at each of ``T`` positions: linear layers and convolutions.
 
-    A sample's weight gradient is the sum of outer products ``sum_t b_t a_t^T`` of the backprops ``b_t`` and the
-    activations ``a_t`` at each position. Its squared norm follows from the gradient itself, or without it from two
-    matrices of inner products, ``sum_ts (a_t . a_s) (b_t . b_s)``: the ghost norm. The one with fewer multiplications
-    is used. The choice depends on shapes alone, so that two runs round in the same way.
+    With the activations ``a_t`` and the backprops ``b_t`` of a sample at position ``t``, its weight gradient is
+    ``sum_t b_t a_t^T``. There are two ways to the squared norm of that: from the gradient itself, or without it as
+    ``sum_ts (a_t . a_s) (b_t . b_s)``, the ghost norm, from two matrices of inner products. The way with fewer
+    multiplications is taken. The choice depends on shapes alone, so that two runs round in the same way.
 
     Attributes:
         use_ghost_norm: True if norms are computed without the gradient.
     """
 
-    # The cost of a multiplication on the way to the ghost norm, relative to one on the way to the gradient.
+    # The cost of a multiplication for the ghost norm, relative to one for the gradient.
     ghost_cost = 1
 
     def __init__(self, layer: Any, activations: Tensor, backprops: Tensor) -> None:
@@ -136,7 +143,7 @@ class LinearLike(OnDemandClosedForm):
             values_per_group = 2 * (num_input_positions**2 + num_positions**2)
         else:
             values_per_group = num_positions * (num_inputs + num_outputs) + num_inputs * num_outputs
-        self.values_per_sample = 2 * values_per_group * num_groups  # as much again for intermediate results
+        self.values_per_sample = 2 * values_per_group * num_groups  # twice, for intermediate results
 
     @abstractmethod
     def num_input_positions(self) -> int:
@@ -148,7 +155,7 @@ class LinearLike(OnDemandClosedForm):
 
     @abstractmethod
     def unfold_backprops(self, backprops: Tensor) -> Tensor:
-        """Return the gradients at the outputs of that product, ``(b * groups, T, outputs)``."""
+        """Return the gradients at the products of the weight and these vectors, ``(b * groups, T, outputs)``."""
 
     def activation_gram(self, activations: Tensor) -> Tensor:
         """Return the inner products ``(b * groups, T, T)`` of the unfolded activations."""

@@ -20,7 +20,7 @@ class _Window(NamedTuple):
     num_positions: int
 
     def pixels(self) -> list[slice]:
-        """Return for each kernel element the pixels that it meets, one for each position of the kernel."""
+        """Return for each kernel element a slice: the pixel that it meets at each position of the kernel."""
         span = self.stride * (self.num_positions - 1) + 1
         offsets = range(0, self.kernel_size * self.dilation, self.dilation)
         return [slice(offset, offset + span, self.stride) for offset in offsets]
@@ -29,7 +29,7 @@ class _Window(NamedTuple):
 class Convolution(LinearLike):
     """Per-sample gradients of convolutions in one to three dimensions, with any stride, padding, dilation and groups.
 
-    Its positions are those of the kernel, and its input positions are the pixels of the padded input.
+    A position is a place of the kernel on the padded input. An input position is a pixel of the padded input.
 
     Args:
         layer: the layer.
@@ -37,7 +37,7 @@ class Convolution(LinearLike):
         backprops: the gradients at its output, ``(B, out_channels, ...)``.
     """
 
-    # Measured on the CPU, with the sums over windows.
+    # Measured on the CPU; it accounts for the sums over windows.
     ghost_cost = 2
 
     def num_input_positions(self) -> int:
@@ -56,8 +56,9 @@ class Convolution(LinearLike):
         return backprops.reshape(len(backprops) * num_groups, backprops.shape[1] // num_groups, -1).mT
 
     def activation_gram(self, activations: Tensor) -> Tensor:
-        # The inner product of two windows is the sum over kernel elements of the inner products of the pixels that the
-        # element meets in both. The products between all pixels come first, so that no pixel is copied into windows.
+        # A kernel element meets one pixel in each of two windows. The inner product of the windows is the sum, over the
+        # kernel elements, of the inner products of these two pixels. So the inner products of all pixels are computed
+        # first and then summed over windows, and no pixel is copied into windows.
         padded = self._split_groups(self._pad(activations))
         num_dims = padded.ndim - 2
         pixels = padded.flatten(2)
@@ -67,17 +68,18 @@ class Convolution(LinearLike):
         return gram.flatten(1, num_dims).flatten(2)
 
     def weight_gradient(self, activations: Tensor, backprops: Tensor) -> Tensor:
-        # On the CPU oneDNN is much faster than matrix products, and as exact. Elsewhere many groups are slow.
+        # On the CPU, oneDNN's grouped convolution is much faster than matrix products, and as exact. On other devices,
+        # convolutions with many groups are slow.
         has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         if activations.device.type != "cpu" or activations.dtype != torch.float32 or not has_onednn:
             return super().weight_gradient(activations, backprops)
-        num_samples = len(activations)
-        weights = activations.new_empty(num_samples, *self.layer.weight.shape)
-        # One image with each sample as a group of its channels: the groups' gradients are the samples'.
+        # The batch becomes one image, and each sample a group of its channels. So the gradient of a group is the
+        # gradient of a sample. Of the weight only its shape is used.
+        weight_of_each = activations.new_empty(len(activations), *self.layer.weight.shape)
         activations = activations.reshape(1, -1, *activations.shape[2:])
         backprops = backprops.reshape(1, -1, *backprops.shape[2:])
-        gradients = self._convolution_backward(activations, backprops, weights.flatten(0, 1))
-        return gradients.reshape(weights.shape)
+        gradients = self._convolution_backward(activations, backprops, weight_of_each.flatten(0, 1))
+        return gradients.reshape(weight_of_each.shape)
 
     def batch_gradient(self, name: str, activations: Tensor, backprops: Tensor) -> Tensor:
         if name == "bias":
@@ -85,7 +87,7 @@ class Convolution(LinearLike):
         return self._convolution_backward(activations, backprops, self.layer.weight)
 
     def _convolution_backward(self, activations: Tensor, backprops: Tensor, weight: Tensor) -> Tensor:
-        """Return the gradient of a weight, whose shape says how many groups the channels of the input form."""
+        """Return the gradient of the weight; the number of groups is inferred from its shape and the activations'."""
         layer = self.layer
         padding = self._padding()
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
@@ -97,7 +99,7 @@ class Convolution(LinearLike):
             weight,
             None,  # bias
             layer.stride,
-            padding[::-2],  # both sides of a dimension have the same padding here
+            padding[::-2],  # one number a dimension, the first one first: both sides have the same padding here
             layer.dilation,
             False,  # not transposed
             [0] * (activations.ndim - 2),  # output padding
@@ -138,7 +140,7 @@ class Convolution(LinearLike):
 
 
 def _sum_over_window(gram: Tensor, first_dim: int, second_dim: int, window: _Window) -> Tensor:
-    """Return inner products between positions of the kernel, given those between pixels along two dimensions."""
+    """Return the Gram matrix with two dimensions of pixels replaced by positions, by a sum over kernel elements."""
     index = [slice(None)] * gram.ndim
     total: Tensor | None = None
     for pixels in window.pixels():

@@ -13,7 +13,7 @@ from noisylabels_pl.per_sample.layers.base import OnDemandClosedForm
 
 
 class Embedding(OnDemandClosedForm):
-    """Per-sample gradients of :class:`torch.nn.Embedding`: for each token the sum of the backprops where it stands.
+    """Per-sample gradients of :class:`torch.nn.Embedding`: a token's row is the sum of the backprops where it occurs.
 
     Args:
         layer: the layer.
@@ -27,8 +27,8 @@ class Embedding(OnDemandClosedForm):
 
     @staticmethod
     def supports(layer: Any, args: tuple[Any, ...]) -> bool:
-        plain = layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
-        return plain and OnDemandClosedForm.supports(layer, args)
+        is_plain_lookup = layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+        return is_plain_lookup and OnDemandClosedForm.supports(layer, args)
 
     def select(self, indices: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens ``(b, T)`` and backprops ``(b, T, embedding_dim)``, which are 0 at padding tokens."""
@@ -37,8 +37,8 @@ class Embedding(OnDemandClosedForm):
         backprops = at_least_float32(self.backprops[indices])
         backprops = backprops.reshape(*tokens.shape, backprops.shape[-1])
         if self.layer.padding_idx is not None:
-            is_token = tokens != self.layer.padding_idx
-            backprops = backprops * is_token.unsqueeze(2)
+            is_not_padding = tokens != self.layer.padding_idx
+            backprops = backprops * is_not_padding.unsqueeze(2)
         return tokens, backprops
 
     def per_sample_gradient(self, name: str, chunk: slice) -> Tensor:
@@ -47,11 +47,12 @@ class Embedding(OnDemandClosedForm):
         return gradients.scatter_add_(1, tokens.unsqueeze(2).expand_as(backprops), backprops)
 
     def squared_norm(self, names: Sequence[str], chunk: slice) -> Tensor:
-        # Only the rows of tokens that a sample has are computed, not the whole table for each sample.
+        # A row stands for a token that occurs in a sample. Only these rows of the samples' gradients are computed.
         tokens, backprops = self.select(chunk)
         num_embeddings = self.layer.num_embeddings
         samples = torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
-        rows, row_of_position = (samples * num_embeddings + tokens).unique(return_inverse=True)
+        sample_and_token = samples * num_embeddings + tokens
+        rows, row_of_position = sample_and_token.unique(return_inverse=True)
         row_gradients = backprops.new_zeros(len(rows), backprops.shape[2])
         row_gradients.index_add_(0, row_of_position.flatten(), backprops.flatten(0, 1))
         sample_of_row = rows // num_embeddings

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from noisylabels_pl.per_sample.layers.base import LayerGradients, UnsupportedLayerError, sum_of_squares
+from noisylabels_pl.per_sample.layers.base import (
+    LayerGradients,
+    UnsupportedLayerError,
+    broadcast_weights,
+    sum_of_squares,
+)
 
 
 class GenericLayer(LayerGradients):
@@ -39,10 +44,12 @@ class GenericLayer(LayerGradients):
         self.layer = layer
         self.args = args
         self.kwargs = kwargs
-        self.backprops = {output: grad for output, grad in enumerate(backprops) if grad is not None}
-        self.parameters = {name: value.detach() for name, value in layer.named_parameters() if value.requires_grad}
+        # By the position of the tensor in the layer's output.
+        self.backprops = {position: grad for position, grad in enumerate(backprops) if grad is not None}
+        self.parameters = {key: value.detach() for key, value in layer.named_parameters() if value.requires_grad}
         self.values_per_sample = sum(value.numel() for value in self.parameters.values())
 
+        # By position or keyword.
         arguments: dict[int | str, Any] = dict(enumerate(args))
         arguments.update(kwargs.items())
         batch_size = len(next(iter(self.backprops.values())))
@@ -54,7 +61,7 @@ class GenericLayer(LayerGradients):
             else:
                 self.shared_arguments[key] = value
 
-        # Of the last chunk, because each parameter of the layer is asked for by itself.
+        # The last chunk's gradients are kept: callers ask for one parameter at a time, but all are computed at once.
         self._cached_chunk: slice | None = None
         self._cached_gradients: dict[str, Tensor] = {}
 
@@ -67,10 +74,10 @@ class GenericLayer(LayerGradients):
 
     def weighted_gradient(self, names: Sequence[str], indices: Tensor, weights: Tensor) -> dict[str, Tensor]:
         weighted_backprops = {}
-        for output, backprops in self.backprops.items():
-            factors = weights.view(-1, *(1,) * (backprops.ndim - 1))
-            weighted = (backprops[indices] * factors).to(backprops.dtype)
-            weighted_backprops[output] = torch.zeros_like(backprops).index_copy_(0, indices, weighted)
+        for position, backprops in self.backprops.items():
+            selected = backprops[indices]
+            weighted = (selected * broadcast_weights(weights, selected)).to(backprops.dtype)
+            weighted_backprops[position] = torch.zeros_like(backprops).index_copy_(0, indices, weighted)
         with torch.enable_grad():
             gradients = self._vjp(self.args, self.kwargs, weighted_backprops)
         return {name: gradients[name] for name in names}
@@ -84,9 +91,9 @@ class GenericLayer(LayerGradients):
 
     def _compute_gradients(self, chunk: slice) -> dict[str, Tensor]:
         arguments = {key: value[chunk] for key, value in self.batched_arguments.items()}
-        backprops = {output: grad[chunk] for output, grad in self.backprops.items()}
-        # vmap knows only the plain implementation of attention. Gradients are enabled, because without them some layers
-        # take another path.
+        backprops = {position: grad[chunk] for position, grad in self.backprops.items()}
+        # vmap can map only the plain implementation of attention. Gradients are enabled, because some layers compute
+        # their output in another way without them.
         with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             try:
                 gradient_of_each = torch.vmap(self._sample_gradient, randomness="different")
@@ -102,7 +109,7 @@ class GenericLayer(LayerGradients):
         sample_gradients = []
         for sample in range(num_samples):
             sample_arguments = {key: value[sample] for key, value in arguments.items()}
-            sample_backprops = {output: grad[sample] for output, grad in backprops.items()}
+            sample_backprops = {position: grad[sample] for position, grad in backprops.items()}
             try:
                 sample_gradients.append(self._sample_gradient(sample_arguments, sample_backprops))
             except (RuntimeError, ValueError) as error:
@@ -116,17 +123,17 @@ class GenericLayer(LayerGradients):
         call = dict(self.shared_arguments)
         for key, value in arguments.items():
             call[key] = value.unsqueeze(0)
-        args = tuple(call[position] for position in range(len(self.args)))
+        args = tuple(call[index] for index in range(len(self.args)))
         kwargs = {key: call[key] for key in self.kwargs}
-        batched_backprops = {output: grad.unsqueeze(0) for output, grad in backprops.items()}
+        batched_backprops = {position: grad.unsqueeze(0) for position, grad in backprops.items()}
         return self._vjp(args, kwargs, batched_backprops)
 
     def _vjp(self, args: tuple[Any, ...], kwargs: dict[str, Any], backprops: dict[int, Tensor]) -> dict[str, Tensor]:
-        """Return the gradients of a call of the layer, summed over its batch."""
+        """Return the parameters' gradients for a call of the layer, summed over its batch."""
 
         def outputs_of(parameters: dict[str, Tensor]) -> dict[int, Tensor]:
             outputs = floating_point_tensors(torch.func.functional_call(self.layer, parameters, args, kwargs))
-            return {output: outputs[output] for output in backprops}
+            return {position: outputs[position] for position in backprops}
 
         _, vjp, *_ = torch.func.vjp(outputs_of, self.parameters)
         gradients: dict[str, Tensor] = vjp(backprops)[0]

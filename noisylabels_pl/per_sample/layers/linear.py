@@ -8,7 +8,7 @@ from noisylabels_pl.per_sample.layers.base import LinearLike
 
 
 class Linear(LinearLike):
-    """Per-sample gradients of :class:`torch.nn.Linear`; every dimension between the first and the last is a position.
+    """Per-sample gradients of :class:`torch.nn.Linear`; dimensions between the first and the last are positions.
 
     Args:
         layer: the layer.

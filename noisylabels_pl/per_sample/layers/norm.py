@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noisylabels_pl.functional.precision import at_least_float32
-from noisylabels_pl.per_sample.layers.base import ClosedForm, chunks
+from noisylabels_pl.per_sample.layers.base import ClosedForm, broadcast_weights, chunks
 
 
 class AffineNorm(ClosedForm):
     """Per-sample gradients of a normalization with a scale (``weight``) and a shift (``bias``).
 
-    They have so few values that they are computed at once, and activations and backprops are not kept.
+    These gradients have few values. So the constructor computes them, and keeps neither activations nor backprops.
 
     Args:
         layer: the layer.
@@ -48,8 +48,11 @@ class AffineNorm(ClosedForm):
         return self.gradients[name][chunk]
 
     def weighted_gradient(self, names: Sequence[str], indices: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        factors = weights.view(-1, *(1,) * self.layer.weight.ndim)
-        return {name: (factors * self.gradients[name][indices]).sum(0) for name in names}
+        weighted_gradients = {}
+        for name in names:
+            gradients = self.gradients[name][indices]
+            weighted_gradients[name] = (broadcast_weights(weights, gradients) * gradients).sum(0)
+        return weighted_gradients
 
 
 class LayerNorm(AffineNorm):
@@ -67,8 +70,8 @@ class GroupNorm(AffineNorm):
     """Per-sample gradients of :class:`torch.nn.GroupNorm`."""
 
     def scale_and_shift_gradients(self, activations: Tensor, backprops: Tensor) -> tuple[Tensor, Tensor]:
-        # Without F.group_norm, which is slow where channels come last in memory. A channel is centered on its own mean;
-        # the distance of that mean to the group's is added afterwards, to the variance and to the gradient.
+        # F.group_norm would be slow where channels come last in memory. So each channel is centered on its own mean
+        # first. Its offset from the mean of its group then enters the variance and the gradient.
         activations = activations.reshape(*activations.shape[:2], -1)
         backprops = backprops.reshape(*backprops.shape[:2], -1)
         channel_means = activations.mean(2)
@@ -78,7 +81,8 @@ class GroupNorm(AffineNorm):
         inverse_deviations = (group_variances + self.layer.eps).rsqrt()
 
         shift_gradients = backprops.sum(2)
-        scale_gradients = ((centered * backprops).sum(2) + offsets * shift_gradients) * inverse_deviations
+        products = (centered * backprops).sum(2) + offsets * shift_gradients
+        scale_gradients = products * inverse_deviations
         return scale_gradients, shift_gradients
 
     def _group_means(self, channel_values: Tensor) -> Tensor:
