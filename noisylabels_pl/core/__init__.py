@@ -1,12 +1,13 @@
 """The glue between kernels and Lightning that every method shares."""
 
 from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
-from noisylabels_pl.core.criterion_callback import CriterionCallback, Needs
+from noisylabels_pl.core.criterion_callback import CriterionCallback
 from noisylabels_pl.core.distributed import run_sharded
 from noisylabels_pl.core.filter_callback import FilterCallback
 from noisylabels_pl.core.filter_twin import FilterTwin
 from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.loss_interception import REGRESSION_LOSSES, LossCall, per_sample_losses
+from noisylabels_pl.core.needs import Needs
 from noisylabels_pl.core.robust_loss import RobustLoss
 from noisylabels_pl.core.scoring import Scores, score, score_losses, scoring_pass, training_loader
 from noisylabels_pl.core.selection_callback import SelectionCallback

@@ -5,72 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from noisylabels_pl.core.loss_interception import (
-    LossCall,
-    LossInterception,
-    LossKind,
-    depends_on,
-    find_criteria,
-    wrong_kind,
-)
-from noisylabels_pl.core.scoring import LossRecorder, positions_of, training_loader
+from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
+from noisylabels_pl.core.loss_recorder import LossRecorder
+from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
+from noisylabels_pl.core.scoring import positions_of, training_loader
+from noisylabels_pl.core.step_losses import StepLosses, reduced_like
 from noisylabels_pl.core.tables import SampleTables
-from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import Batch, IndexedLoader, Positions
 from noisylabels_pl.data.batch import Replaced, restore
-from noisylabels_pl.functional import check_choice
-
-Role = Literal["loss", "mixing", "weights", "samples"]
-ROLE_ORDER: tuple[Role, ...] = get_args(Role)
-ROLE_MEANING: dict[Role, str] = {
-    "loss": "replace the loss of each sample",
-    "mixing": "mix samples",
-    "weights": "weight the samples of a batch",
-    "samples": "choose the samples of an epoch",
-}
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a :class:`CriterionCallback` does to the losses, and what it needs for that.
-
-    Attributes:
-        role: ``loss`` replaces the loss of each sample, ``mixing`` mixes samples, ``weights`` weights the samples of a
-            batch, ``samples`` chooses the samples of an epoch. Callbacks on one criterion act in this order, and no two
-            may have the same role.
-        tasks: the tasks that it is for.
-        kinds: the kinds of losses that it can change, see :class:`~noisylabels_pl.core.loss_interception.LossCall`.
-        criterion: whether it changes losses at all; if not, no criterion is looked for.
-        positions: whether it reads ``batch.index``, for which the training loader must be ``indexed``.
-        gradient_norms: whether it asks for per-sample gradient norms
-            (:class:`~noisylabels_pl.core.GradientCallback`).
-        separate_samples: whether it judges each sample, and so cannot work beside a callback that mixes samples.
-        mixes_samples: whether it mixes samples, and asks for the losses of other targets
-            (:meth:`CriterionCallback.losses_for`).
-        depends_on_batch: whether splitting a batch across ranks changes the result, as a top-k per rank does.
-        alternative: options that do without a criterion, for the message that there is none.
-    """
-
-    role: Role = "loss"
-    tasks: tuple[TaskName, ...] = ("classification",)
-    kinds: tuple[LossKind, ...] = ("classes", "binary")
-    criterion: bool = True
-    positions: bool = True
-    gradient_norms: bool = False
-    separate_samples: bool = False
-    mixes_samples: bool = False
-    depends_on_batch: bool = False
-    alternative: str = ""
-
-    def __post_init__(self) -> None:
-        check_choice("role", self.role, Role)
 
 
 class CriterionCallback(L.Callback, ABC):
@@ -112,16 +61,14 @@ class CriterionCallback(L.Callback, ABC):
         self._criteria: dict[str, nn.Module] = {}  # in which the loss is sought, during a fit
         self._earlier_callbacks: list[CriterionCallback] = []  # callbacks on the same loss that act before this one
         self._interception: LossInterception | None = None  # of the callback that acts last on a loss
+        self._handles: list[RemovableHandle] = []  # of hooks on the optimizers
         self._batch: Batch | Positions | None = None
         self._replaced: Replaced = []  # tensors of this batch that have other data
         self._call: LossCall | None = None  # the loss that is being adjusted
-        self._source: str | None = None  # the loss that was adjusted in this batch
-        self._source_target: Tensor | None = None
-        self._adjusted_losses: list[Tensor] = []  # of this batch, until it is trained
+        self._losses = StepLosses([self])
         self._num_batches = 0  # of this epoch
         self._num_adjusted = 0  # losses of this epoch
         self._has_acted = False  # in this epoch: changed a loss, or the batch
-        self._refusals: list[Exception] = []  # why other losses of this batch were left alone
 
     @property
     def state_key(self) -> str:
@@ -208,32 +155,26 @@ class CriterionCallback(L.Callback, ABC):
             self._refuse_if(other, self.conflict(other))
         # Not in setup(): weight averaging deep-copies the module there, hooks included.
         if self.needs.criterion:
-            self._attach(pl_module, others)
+            self._attach(trainer, pl_module, others)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._batch = positions_of(trainer, batch, batch_idx, required=self.needs.positions)
-        self._source = None
-        self._source_target = None
-        self._refusals = []
-        self._adjusted_losses = []
         self._num_batches += 1
-        if self._interception is not None:
-            self._interception.start()
+        self._start_step()
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         if self._interception is not None and pl_module.automatic_optimization:
             self._interception.stop()
-            if self._source is None:
+            if self._losses.name is None:
                 raise self._no_loss(pl_module)
-            if not any(depends_on(loss, adjusted) for adjusted in self._adjusted_losses):
+            if not self._losses.are_trained_by(loss):
                 raise ValueError(
-                    f"{type(pl_module).__name__} trains another loss than {self._source}, which {self._name()} changes "
-                    "and which is only logged; compute a loss for the log under torch.no_grad(), or name the criterion "
-                    "that is trained: criterion='...'"
+                    f"{type(pl_module).__name__} trains another loss than {self._losses.name}, which {self._name()} "
+                    "changes and which is only logged; compute a loss for the log under torch.no_grad(), or name the "
+                    "criterion that is trained: criterion='...'"
                 )
-            self._adjusted_losses = []
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -242,7 +183,7 @@ class CriterionCallback(L.Callback, ABC):
             self._interception.stop()
         restore(self._replaced)
         self._batch = None
-        self._adjusted_losses = []
+        self._losses.results.clear()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._batch = None  # also after a batch that another callback skipped
@@ -277,7 +218,7 @@ class CriterionCallback(L.Callback, ABC):
     def _name(self) -> str:
         return type(self).__name__
 
-    def _attach(self, module: L.LightningModule, others: list[CriterionCallback]) -> None:
+    def _attach(self, trainer: L.Trainer, module: L.LightningModule, others: list[CriterionCallback]) -> None:
         """Find the callbacks that share a loss; the last one of them in role order intercepts it."""
         self._criteria = self._find_criteria(module)
         sharing = [
@@ -294,12 +235,18 @@ class CriterionCallback(L.Callback, ABC):
             functions = all(callback.criterion is None for callback in (*sharing, self))
             self._interception = LossInterception(self._criteria, functions=functions, handler=self._handle)
             self._interception.attach()
+            if module.automatic_optimization:
+                for optimizer in trainer.optimizers:
+                    self._handles.append(optimizer.register_step_pre_hook(self._start_step_in_closure))
 
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._interception is not None:
             self._interception.detach()
             _forget_compiled_step(module)
+        for handle in self._handles:
+            handle.remove()
         restore(self._replaced)
+        self._handles = []
         self._interception = None
         self._criteria = {}
         self._batch = None
@@ -328,74 +275,51 @@ class CriterionCallback(L.Callback, ABC):
             )
         return criteria
 
+    def _start_step(self) -> None:
+        """Change the losses that the training step will compute."""
+        self._losses = StepLosses([*self._earlier_callbacks, self])
+        if self._interception is not None:
+            self._interception.start()
+
+    def _start_step_in_closure(
+        self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """Start a step for each time that an optimizer runs it: LBFGS and SAM do so several times."""
+        run_step = kwargs.get("closure")
+        if run_step is None:
+            return None
+
+        def start_and_run_step() -> Any:
+            self._start_step()
+            return run_step()
+
+        return args, kwargs | {"closure": start_and_run_step}
+
     def _handle(self, call: LossCall, compute: Callable[[], Tensor]) -> Tensor:
         """Return the adjusted loss of a call, or the call's own loss where it is not the one to change."""
         loss = compute()
-        callbacks = (*self._earlier_callbacks, self)
         if self._batch is None:  # outside of a training batch
             return loss
-        if refusal := self._refusal(call, callbacks):
-            self._leave_alone(loss, refusal)
+        if refusal := self._losses.refusal(call):
+            self._losses.leave_alone(loss, refusal)
             return loss
         self._check_rows(call)
-        self._source = call.name
-        self._source_target = call.target
         self._num_adjusted += 1
         losses = call.per_sample(call.logits, call.target)
-        for callback in callbacks:
+        for callback in self._losses.callbacks:
             callback._call = call
         adjusted = self._adjusted(losses, call.logits, call.target)
-        for callback in callbacks:
+        for callback in self._losses.callbacks:
             callback._call = None
-        result = loss if adjusted is losses else _reduced_like(call, loss, losses, adjusted)
-        self._adjusted_losses.append(result)
+        result = loss if adjusted is losses else reduced_like(call, loss, losses, adjusted)
+        self._losses.change(call, result)
         return result
-
-    def _refusal(self, call: LossCall, callbacks: tuple[CriterionCallback, ...]) -> Exception | None:
-        """Return why a loss cannot be changed, if it cannot: its kind, or another one that was changed before."""
-        if self._source is not None and self._source != call.name:
-            return ValueError(
-                f"a step is trained with {self._source} and {call.name}, but {self._name()} changes one loss; compute "
-                "one of them by a module of yours, and name it: criterion='...'"
-            )
-        if call.is_unreduced_function:
-            return ValueError(
-                f"{call.name} is called with reduction='none', and what the step makes of it may be another loss, such "
-                "as the focal loss; let it reduce, or compute it by a module of yours and name that: criterion='...'"
-            )
-        for callback in callbacks:
-            if call.kind not in callback.needs.kinds:
-                return TypeError(wrong_kind(call, callback._name(), callback.needs.kinds))
-        if self._source is None:
-            return None
-        if any(callback.tables for callback in callbacks):
-            return ValueError(
-                f"{call.name} is called several times in a step, but a record of each sample is kept of one call; use "
-                "two criteria, and name the one: criterion='...'"
-            )
-        judging = [other for other in callbacks if other.needs.separate_samples or other.needs.mixes_samples]
-        if judging and not _are_equal(call.target, self._source_target):
-            return ValueError(
-                f"{call.name} is called several times in a step with different targets, as a mixup of your own does, "
-                f"so {judging[0]._name()} does not know which is the sample's; leave one of the two out"
-            )
-        return None
-
-    def _leave_alone(self, loss: Tensor, refusal: Exception) -> None:
-        """Leave a loss as it is, which is right for a log and wrong for training: there, its gradient raises."""
-        self._refusals.append(refusal)
-        if loss.requires_grad:
-
-            def refuse(gradient: Tensor) -> None:
-                raise refusal
-
-            loss.register_hook(refuse)  # type: ignore[no-untyped-call]
 
     def _no_loss(self, module: L.LightningModule) -> Exception:
         """Return why no loss was changed in a batch."""
         name = type(module).__name__
-        if self._refusals:
-            return self._refusals[0]
+        if self._losses.refusals:
+            return self._losses.refusals[0]
         if self._criteria and self._find_criteria(module) != self._criteria:
             return TypeError(
                 f"{name} replaced its {', '.join(self._criteria)} during the fit, whose loss {self._name()} changes; "
@@ -430,7 +354,7 @@ class CriterionCallback(L.Callback, ABC):
         """Pass the losses through all callbacks on this criterion, in the order of their roles."""
         assert self._batch is not None
         adjusted = losses
-        for callback in (*self._earlier_callbacks, self):
+        for callback in self._losses.callbacks:
             given = adjusted
             adjusted = callback.adjust_losses(given, logits, target, self._batch)
             callback._has_acted = callback._has_acted or adjusted is not given
@@ -441,27 +365,6 @@ class CriterionCallback(L.Callback, ABC):
                     f"{returned}"
                 )
         return adjusted
-
-
-def _are_equal(target: Tensor, other: Tensor | None) -> bool:
-    return target is other or (other is not None and torch.equal(target, other))
-
-
-def _reduced_like(call: LossCall, loss: Tensor, losses: Tensor, adjusted: Tensor) -> Tensor:
-    """Reduce the adjusted losses as the call reduced its own ``losses`` to ``loss``.
-
-    A criterion may take a sum, a mean, a mean over class weights, or leave samples out. Each of these is the mean times
-    a factor, which follows from the criterion's own losses.
-    """
-    if loss.ndim:  # the module reduces by itself
-        return adjusted.view(-1, *(1,) * (loss.ndim - 1)).expand_as(loss)
-    factor = loss.detach() / losses.detach().mean()
-    usual_factor = len(losses) if call.is_sum else 1
-    # Rounding must not scale the gradients of a plain mean or sum; 0 / 0 is a batch that fits perfectly.
-    rounding = 4 * usual_factor * torch.finfo(factor.dtype).eps
-    is_usual = (factor - usual_factor).abs() <= rounding
-    factor = torch.where(is_usual | ~factor.isfinite(), usual_factor, factor)
-    return factor * adjusted.mean()
 
 
 @contextmanager

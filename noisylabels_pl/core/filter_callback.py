@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
-from noisylabels_pl.core.criterion_callback import Needs, paused
+from noisylabels_pl.core.criterion_callback import paused
 from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.loss_interception import ALL_KINDS
+from noisylabels_pl.core.needs import Needs
 from noisylabels_pl.data import Batch, Positions
 from noisylabels_pl.data.batch import keep_samples
 
@@ -35,13 +36,7 @@ class FilterCallback(GradientCallback):
 
     needs = Needs(role="weights", tasks=("classification", "regression"), kinds=ALL_KINDS, separate_samples=True)
 
-    def __init__(
-        self,
-        forget_rate: float,
-        *,
-        criterion: str | None = None,
-        **options: Unpack[FilterOptions],
-    ) -> None:
+    def __init__(self, forget_rate: float, *, criterion: str | None = None, **options: Unpack[FilterOptions]) -> None:
         super().__init__(criterion=criterion)
         self.filter = BatchFilter(forget_rate, **options)
         self._epoch = 0
@@ -100,11 +95,12 @@ class FilterCallback(GradientCallback):
             batch.x, batch.y, batch.index = batch.x[kept], batch.y[kept], batch.index[kept]
         else:
             self._replaced = keep_samples(batch, kept, len(scores))
+            if not self._replaced:
+                raise TypeError(
+                    f"{self._name()} leaves samples out of the batch before the step, but a batch "
+                    f"({type(batch).__name__}) has no tensor with one row a sample in a list, tuple or dict; use "
+                    "second_forward=False"
+                )
             self._batch.index = self._batch.index[kept]
-        if not (isinstance(batch, Batch) or self._replaced):
-            raise TypeError(
-                f"{self._name()} leaves samples out of the batch before the step, but a batch ({type(batch).__name__}) "
-                "has no tensor with one row a sample in a list, tuple or dict; use second_forward=False"
-            )
         self._batch.kept = (torch.ones_like(kept, dtype=torch.bool),)
         self._has_acted = True

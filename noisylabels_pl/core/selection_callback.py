@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.core.criterion_callback import ROLE_MEANING, CriterionCallback
+from noisylabels_pl.core.criterion_callback import CriterionCallback
+from noisylabels_pl.core.needs import ROLE_MEANING
 from noisylabels_pl.core.scoring import Scores, score_losses, training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
@@ -138,8 +139,7 @@ class SelectionCallback(CriterionCallback):
         if self._selection_epoch != trainer.current_epoch:
             self._update_selection(trainer, pl_module, trainer.current_epoch)
         # Lightning has already made an iterator, over all samples and in the order of epoch 0. More than -1 epochs have
-        # passed since the last reload in any epoch, so Lightning discards the iterator. This also happens before a
-        # selection exists: a loader that is made anew by every reload is better refused now.
+        # passed since the last reload in any epoch, so Lightning discards the iterator.
         self._install_selection(training_loader(trainer)).set_epoch(trainer.current_epoch)
         _set_reload_every(trainer, -1)
 
@@ -148,8 +148,8 @@ class SelectionCallback(CriterionCallback):
             _set_reload_every(trainer, self._reload_every)
         if training_loader(trainer).sampler is not self._sampler:
             raise RuntimeError(
-                "train_dataloader() made a new loader, which does not have the selection; make the loader once, in "
-                "setup(), and return it"
+                "the training loader was loaded again and lost the selection; define train_dataloader() as a method of "
+                "the module's or datamodule's class, and return noisylabels_pl.indexed(loader) from it"
             )
         self._num_batches = len(training_loader(trainer))
         if self.selection is not None:

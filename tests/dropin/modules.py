@@ -844,7 +844,40 @@ class LogsCrossEntropy(OwnFormula):
         return super().training_step(batch, batch_idx)
 
 
-# 11. Manual optimization --------------------------------------------------------------------------
+# 11. Steps that run several times, and manual optimization -------------------------------------------
+
+
+class SAM(torch.optim.SGD):
+    """Climbs to the worst weights nearby, runs the step again there, and descends by that gradient from here."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        run_step = torch.enable_grad()(closure)
+        loss = run_step()
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        climbs = [0.05 * F.normalize(parameter.grad.flatten(), dim=0).view_as(parameter) for parameter in parameters]
+        for parameter, climb in zip(parameters, climbs, strict=True):
+            parameter += climb
+        run_step()
+        for parameter, climb in zip(parameters, climbs, strict=True):
+            parameter -= climb
+        super().step()
+        return loss
+
+
+class ClosureOptimizer(Project):
+    """Its optimizer runs the training step twice for each batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self(x), y)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        plain_loss = F.cross_entropy(torch.zeros(2, NUM_CLASSES, requires_grad=True), torch.tensor([0, 1]))
+        self.log("log_num_classes", plain_loss.detach())
+
+    def configure_optimizers(self) -> Any:
+        return SAM(self.parameters(), lr=self.lr)
 
 
 class SharpnessAware(Project):

@@ -51,6 +51,7 @@ class Pattern:
         options: of the callbacks.
         is_exact: whether a callback that changes nothing trains the same weights to the bit. A loss of several numbers
             a sample is averaged in two steps, which rounds otherwise.
+        steps_per_batch: how often the optimizer runs the training step.
     """
 
     module: type[modules.Project]
@@ -58,6 +59,7 @@ class Pattern:
     refusals: dict[str, Refusal] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     is_exact: bool = True
+    steps_per_batch: int = 1
 
     @property
     def name(self) -> str:
@@ -176,6 +178,7 @@ PATTERNS = [
         refused(INTERCEPTING, ONLY_LOGGED, "the loss that is seen is not trained"),
     ),
     # 11
+    Pattern(modules.ClosureOptimizer, "an optimizer that runs the step twice by a closure (SAM)", steps_per_batch=2),
     Pattern(
         modules.SharpnessAware,
         "manual optimization with two passes (SAM)",

@@ -82,7 +82,7 @@ def check_elr(pattern: Pattern, callback: ELR, watcher: Watcher) -> None:
     rows = callback.targets.rows
     num_classes = 2 if issubclass(pattern.module, modules.Binary) else modules.NUM_CLASSES
     assert rows.shape == (NUM_SAMPLES, num_classes)
-    torch.testing.assert_close(rows.sum(1), torch.full((NUM_SAMPLES,), 1 - 0.7**3))
+    torch.testing.assert_close(rows.sum(1), torch.full((NUM_SAMPLES,), 1 - 0.7 ** (3 * pattern.steps_per_batch)))
 
 
 def check_crust(pattern: Pattern, callback: Crust, watcher: Watcher) -> None:
