@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import re
-import shlex
 import sys
 import warnings
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from rich.console import Console
 from torch import Tensor
 
 from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
+from noisylabels_pl.cli.resume import resume_command
+from noisylabels_pl.cli.run_folder import Job, check_is_free, goes_on_in, is_finished, read_result, save_origin
 from noisylabels_pl.cli.train import train
 from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.functional import transition_error
@@ -54,24 +56,53 @@ def run(config: DictConfig) -> float | None:
         The best accuracy or R2 on the noisy validation split, which a sweeper may maximize without a look at the test
         set; ``None`` without a validation split.
     """
+    hydra = HydraConfig.get()
+    is_sweep = hydra.mode == RunMode.MULTIRUN
+    job = Job(
+        Path(hydra.runtime.output_dir).absolute(),
+        dict(hydra.runtime.choices),
+        sweep=Path(hydra.sweep.dir).absolute() if is_sweep else None,
+        is_serial=is_sweep and hydra.launcher._target_.endswith("BasicLauncher"),
+    )
+    return run_job(config, job)
+
+
+def run_job(config: DictConfig, job: Job) -> float | None:
+    """Train and report, without Hydra.
+
+    Args:
+        config: of the run.
+        job: its folder, and where it comes from.
+
+    Returns:
+        As :func:`run`.
+    """
     _silence_advice()
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = job.folder
+    # The files describe the run, however many attempts it takes.
+    resume, config.resume = config.resume, None
     try:
         if config.name is None:
-            config.name = _run_name(config)
-        _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1))
-        experiment = train(config, folder)
+            config.name = _run_name(config, job.names)
+        _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1), job.is_serial)
+        if not goes_on_in(folder, resume):
+            check_is_free(folder)
+        elif resume is not None and is_finished(config, resume, folder):
+            Console().print(f"Finished before: {folder}", soft_wrap=True, highlight=False, markup=False)
+            return _best_value(folder)
+        save_origin(job)
+        experiment = train(config, folder, resume=resume)
     except _SETTING_ERRORS as error:
         # In a sweep Hydra catches the error and goes on with the next job. Developers want the traceback.
-        if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
+        if job.sweep is not None or "HYDRA_FULL_ERROR" in os.environ:
             raise
         sys.exit(f"error: {error_message(error)}\n(HYDRA_FULL_ERROR=1 shows where)")
     except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:
-            _print_how_to_resume(folder)
+            _print_how_to_resume(job)
         sys.exit(130)  # the exit status of an interrupted command in a shell
     if experiment.trainer.is_global_zero:
-        report(experiment, config, folder, _chosen_names())
+        report(experiment, config, folder, job.names)
     close_wandb(experiment.trainer)
     return experiment.history.best(f"val/{experiment.history.metric}")
 
@@ -151,25 +182,17 @@ def _full_key(error: BaseException) -> str | None:
     return None if match is None else match[1]
 
 
-def _chosen_names() -> dict[str, str | None]:
-    """Return the names of the chosen configurations by group, such as ``{"method": "crust"}``."""
-    return dict(HydraConfig.get().runtime.choices)
-
-
-def _run_name(config: DictConfig) -> str:
+def _run_name(config: DictConfig, names: Mapping[str, str | None]) -> str:
     """Return a run's name in titles, such as ``crust on digits, sym 0.4``."""
-    names = _chosen_names()
     name = f"{names['method']} on {names['data']}, {names['noise']}"
     rate = config.noise.get("rate")
     return name if rate is None else f"{name} {rate}"
 
 
-def _check_strategy(strategy: str, devices: Any) -> None:
+def _check_strategy(strategy: str, devices: Any, is_serial_sweep: bool) -> None:
     """Refuse a strategy that would hang, or lose its results."""
     if "spawn" in strategy or "fork" in strategy:
         raise ValueError(f"trainer.strategy={strategy} leaves the metrics in processes that end; use ddp")
-    hydra = HydraConfig.get()
-    is_serial_sweep = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher")
     if devices not in (1, "1") and is_serial_sweep:
         raise ValueError(
             f"each process of trainer.devices={devices} would start the whole sweep again; start the runs one by one "
@@ -178,30 +201,23 @@ def _check_strategy(strategy: str, devices: Any) -> None:
         )
 
 
-def _print_how_to_resume(folder: Path) -> None:
-    """Print the command that continues an interrupted run."""
-    checkpoints = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("*/checkpoints/last.ckpt")]
-    if checkpoints:
-        # Each stage has a checkpoint; the interrupted stage wrote the newest.
-        checkpoint = max(checkpoints, key=lambda path: path.stat().st_mtime)
-        command = shlex.join(_resume_command(checkpoint, folder))
-        message = f"The last finished epoch is saved. To go on from there:\n  {command}"
+def _best_value(folder: Path) -> float | None:
+    """Return what :func:`run` returned when the run was finished."""
+    result = read_result(folder) or {}
+    values = result["history"].get(f"val/{result['metric']}", [])
+    return max((value for value in values if value is not None and isfinite(value)), default=None)
+
+
+def _print_how_to_resume(job: Job) -> None:
+    """Print the command that continues an interrupted run, or the sweep that it belongs to."""
+    if any(job.folder.glob("**/checkpoints/last.ckpt")):
+        message = "The last finished epoch is saved. To go on from there:"
     else:
-        message = "No epoch was finished, so there is nothing to resume from."
-    Console(stderr=True).print(message, soft_wrap=True, highlight=False, markup=False)
-
-
-def _resume_command(checkpoint: Path, folder: Path) -> list[str]:
-    """Return this run's command line, with ``resume`` and the run's folder set."""
-    hydra = HydraConfig.get()
-    command = ["python", "-m", "noisylabels_pl"]
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            command.append(f"--config-dir={source.path}")
-    for override in hydra.overrides.task:
-        if not override.startswith("resume="):
-            command.append(override)
-    return [*command, f"resume={checkpoint}", f"hydra.run.dir={folder}"]
+        message = "No epoch was finished. To start again:"
+    if job.sweep is not None:
+        message = "Interrupted. To go on with this run and the rest of the sweep:"
+    command = resume_command(job.sweep or job.folder)
+    Console(stderr=True).print(f"{message}\n  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _log_to_wandb(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:
