@@ -110,8 +110,9 @@ def build_trainer(
         loggers = _make_loggers(config)
     if max_epochs is None:
         max_epochs = config.trainer.max_epochs
+    options = OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "plugins"])
     trainer = instantiate(
-        config.trainer,
+        options,
         max_epochs=max_epochs,
         callbacks=all_callbacks,
         plugins=[*_make_plugins(config), AtomicCheckpointIO()],

@@ -85,9 +85,10 @@ def resume_sweep(folder: Path, changes: Sequence[str] = ()) -> None:
     from noisylabels_pl.cli.main import main as run_hydra
 
     hydra = OmegaConf.load(folder / _SWEEP).hydra
+    saved: dict[str, list[str]] = OmegaConf.to_container(hydra.overrides, resolve=False)
     replaced = {change.split("=")[0] for change in changes} | {"resume", "hydra.sweep.dir", "hydra.mode"}
     overrides = []
-    for override in [*hydra.overrides.hydra, *hydra.overrides.task]:
+    for override in [*saved["hydra"], *saved["task"]]:
         if override.split("=")[0] not in replaced:
             overrides.append(override)
     for source in hydra.runtime.config_sources:

@@ -316,7 +316,7 @@ def _load_yaml(path: Path) -> DictConfig:
         config = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, DictConfig):
+    if not isinstance(config, DictConfig) or not config:
         raise ValueError(f"{path} is damaged: it holds no keys")
     return config
 

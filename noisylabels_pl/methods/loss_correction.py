@@ -114,6 +114,10 @@ class _LossCorrection(StagedMethod):
             return [indexed(self.loader)]
         loaders: list[DataLoader[Any]] = [training_loader(trainer)]
         validation: Any = trainer.val_dataloaders
+        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
+        if validation is None and datamodule is not None:
+            # The fit was resumed after its last epoch, so Lightning has not asked for these loaders.
+            validation = datamodule.val_dataloader()
         held_out = validation.get("val") if isinstance(validation, dict) else None
         if held_out is not None:
             loaders.append(indexed(held_out))
