@@ -117,7 +117,7 @@ def build_trainer(
         callbacks=all_callbacks,
         plugins=[*_make_plugins(config), AtomicCheckpointIO()],
         logger=loggers or False,
-        default_root_dir=str(folder),
+        default_root_dir=folder,  # not a string, in which OmegaConf would interpolate ${x}
         enable_progress_bar=show_progress,
     )
     return Experiment(datamodule, module, trainer, history)

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -85,7 +86,7 @@ def resume_sweep(folder: Path, changes: Sequence[str] = ()) -> None:
     from noisylabels_pl.cli.main import main as run_hydra
 
     hydra = OmegaConf.load(folder / _SWEEP).hydra
-    saved: dict[str, list[str]] = OmegaConf.to_container(hydra.overrides, resolve=False)
+    saved: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
     replaced = {change.split("=")[0] for change in changes} | {"resume", "hydra.sweep.dir", "hydra.mode"}
     overrides = []
     for override in [*saved["hydra"], *saved["task"]]:

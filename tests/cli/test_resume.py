@@ -56,9 +56,10 @@ def test_resumed_equals_uninterrupted_in_every_file(cli: Cli, interrupted: Calla
     whole = cli(*SHORT, "method=elr", folder="whole")
     run = interrupted("method=elr")
     (run / "checkpoints" / ".last.ckpt.123.partial").touch()
-    moved = run.rename(run.with_name("müller's project (1)"))
+    moved = run.rename(run.with_name("müller's [${project}] (1)"))
     resume_run(moved)
     assert differences(whole, moved) == []
+    resume_run(moved)  # finished; and the folder's name is read again
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(cli: Cli, interrupted: Callable[..., Path]) -> None:
