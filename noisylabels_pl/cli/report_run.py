@@ -96,6 +96,8 @@ def run_job(config: DictConfig, job: Job) -> float | None:
         # In a sweep Hydra catches the error and goes on with the next job. Developers want the traceback.
         if job.sweep is not None or "HYDRA_FULL_ERROR" in os.environ:
             raise
+        if isinstance(error, OSError) and any(folder.glob("**/checkpoints/last.ckpt")):  # such as a full disk
+            _print_how_to_resume(job)
         sys.exit(f"error: {error_message(error)}\n(HYDRA_FULL_ERROR=1 shows where)")
     except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:
