@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="of the run or of the sweep")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as trainer.max_epochs=120")
     parsed = parser.parse_args(arguments)
-    folder: Path = parsed.folder.absolute()
+    folder = Path(os.path.abspath(parsed.folder))  # without the .. of a relative path
     if (folder / _SWEEP).is_file():
         resume_sweep(folder, parsed.changes)
     else:
