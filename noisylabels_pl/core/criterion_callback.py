@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
 from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
@@ -18,7 +19,7 @@ from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
 from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.step_losses import StepLosses, reduced_like
 from noisylabels_pl.core.tables import SampleTables
-from noisylabels_pl.data import Batch, IndexedLoader, Positions
+from noisylabels_pl.data import Batch, IndexedLoader, Positions, indexed
 from noisylabels_pl.data.batch import Replaced, restore
 
 
@@ -61,6 +62,7 @@ class CriterionCallback(L.Callback, ABC):
         self._criteria: dict[str, nn.Module] = {}  # in which the loss is sought, during a fit
         self._earlier_callbacks: list[CriterionCallback] = []  # callbacks on the same loss that act before this one
         self._interception: LossInterception | None = None  # of the callback that acts last on a loss
+        self._loader_source: Any = None  # the datamodule or module whose train_dataloader() is wrapped
         self._handles: list[RemovableHandle] = []  # of hooks on the optimizers
         self._batch: Batch | Positions | None = None
         self._replaced: Replaced = []  # tensors of this batch that have other data
@@ -141,9 +143,18 @@ class CriterionCallback(L.Callback, ABC):
         criteria = self._find_criteria(module) if self.criterion is not None else find_criteria(module)
         return LossRecorder(self._name(), module, criteria, self.needs.kinds, functions=self.criterion is None)
 
+    def prepare_loader(self, loader: Any) -> Any:
+        """Return the training loader that this callback needs, for one that ``train_dataloader()`` made.
+
+        Loaders that were passed to ``fit()`` do not come here.
+        """
+        return indexed(loader) if self.needs.positions and isinstance(loader, DataLoader) else loader
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
+            if self.needs.positions:
+                self._wrap_loader_source(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if isinstance(trainer.train_dataloader, IndexedLoader):
@@ -239,13 +250,35 @@ class CriterionCallback(L.Callback, ABC):
                 for optimizer in trainer.optimizers:
                     self._handles.append(optimizer.register_step_pre_hook(self._start_step_in_closure))
 
+    def _wrap_loader_source(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Let every callback prepare the loaders that a datamodule or module makes in this fit."""
+        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
+        source = module if datamodule is None else datamodule
+        # Lightning's own method only raises. Its is_overridden() does not take modules of pytorch_lightning.
+        is_own = not type(source).train_dataloader.__module__.endswith("core.hooks")
+        if "train_dataloader" in vars(source) or not is_own:  # as another callback of this class leaves it
+            return
+        make_loader = source.train_dataloader
+
+        def train_dataloader() -> Any:
+            loader = make_loader()
+            for callback in _criterion_callbacks(trainer):
+                loader = callback.prepare_loader(loader)
+            return loader
+
+        source.train_dataloader = train_dataloader  # type: ignore[method-assign]
+        self._loader_source = source
+
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._interception is not None:
             self._interception.detach()
             _forget_compiled_step(module)
         for handle in self._handles:
             handle.remove()
+        if self._loader_source is not None:
+            del self._loader_source.train_dataloader  # of the instance; the class's is visible again
         restore(self._replaced)
+        self._loader_source = None
         self._handles = []
         self._interception = None
         self._criteria = {}

@@ -67,7 +67,6 @@ class SelectionCallback(CriterionCallback):
         self._sampler: SelectionSampler | None = None
         self._reload_every: int | None = None  # the Trainer's setting, while a fit lasts
         self._num_batches = 0  # when Lightning last counted them
-        self._loader_source: Any = None  # the datamodule or module that makes the training loader, during a fit
 
     @abstractmethod
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
@@ -135,7 +134,6 @@ class SelectionCallback(CriterionCallback):
             # What cannot work should fail now, not after the warm-up.
             loader = self.scoring_loader or training_loader(trainer)
             score_losses(trainer, self.recorder(pl_module), loader, max_batches=1)
-        self._hand_on_selection(trainer, pl_module)
         if self._selection_epoch != trainer.current_epoch:
             self._update_selection(trainer, pl_module, trainer.current_epoch)
         # Lightning has already made an iterator, over all samples and in the order of epoch 0. More than -1 epochs have
@@ -211,24 +209,11 @@ class SelectionCallback(CriterionCallback):
             overlap = torch.isin(selection.indices, previous.indices).double().mean()
             self._metrics_to_log["selection/overlap"] = float(overlap)
 
-    def _hand_on_selection(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Hand the selection to the loaders that ``train_dataloader()`` will make anew in this fit."""
-        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
-        source = module if datamodule is None else datamodule
-        # Lightning's own method only raises. Its is_overridden() does not take modules of pytorch_lightning.
-        is_own = not type(source).train_dataloader.__module__.endswith("core.hooks")
-        if "train_dataloader" in vars(source) or not is_own:
-            return
-        make_loader = source.train_dataloader
-
-        def train_dataloader() -> Any:
-            loader = make_loader()
-            if isinstance(loader, IndexedLoader):
-                self._install_selection(loader)
-            return loader
-
-        source.train_dataloader = train_dataloader  # type: ignore[method-assign]
-        self._loader_source = source
+    def prepare_loader(self, loader: Any) -> Any:
+        loader = super().prepare_loader(loader)
+        if isinstance(loader, IndexedLoader):
+            self._install_selection(loader)
+        return loader
 
     def _install_selection(self, loader: IndexedLoader) -> SelectionSampler:
         """Hand the selection to a training loader's sampler, and return the sampler."""
@@ -270,9 +255,6 @@ class SelectionCallback(CriterionCallback):
             _set_reload_every(trainer, self._reload_every)
         if self._sampler is not None:
             self._sampler.selection = None  # the loader may serve another fit
-        if self._loader_source is not None:
-            del self._loader_source.train_dataloader  # of the instance; the class's is visible again
-        self._loader_source = None
         self._reload_every = None
         self._values_by_position = {}
         self._targets = None
