@@ -69,7 +69,7 @@ def test_the_papers_recipe() -> None:
 VARIANTS = {
     "crust": ("centrality", "predicted", "logits", False, "uniform", "cluster", 1.0, 1.0, "pair", 0, 5),
     "crust_paper": ("facility_location", "predicted", "logits", False, "cluster", "cluster", 1.0, 1.0, "pair", 0, 0),
-    "crust_released": ("centrality", "observed", "head", True, "uniform", "same_label", 1.0, 0.1, "batch", 6, 5),
+    "crust_released": ("centrality", "observed", "head", True, "class", "same_label", 1.0, 0.1, "batch", 6, 5),
 }
 KEYS = (
     "selector",
