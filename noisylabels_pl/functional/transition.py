@@ -187,7 +187,9 @@ def invert_transition_matrix(T: Tensor, *, mix: float = 0.0) -> Tensor:
     return inverse
 
 
-def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto"] = "auto") -> Tensor:
+def estimate_transition_matrix(
+    probs: Tensor, *, quantile: float | Literal["auto"] = "auto", strictly_below: bool = False
+) -> Tensor:
     r"""Return the transition matrix that the predictions of a network trained on noisy labels imply.
 
     .. math::
@@ -205,6 +207,8 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
             ``"auto"`` is ``1 - 0.3 * prior`` for each class, with the mean predicted probability as its prior. For
             ten equal classes this is 0.97. For a hundred it is 0.997, because there the top 3 % of the samples would
             be more than one class has.
+        strictly_below: take the largest probability that is smaller than the quantile, as the authors' public code
+            does, instead of the quantile itself.
 
     Returns:
         ``(C, C)``, at least float32.
@@ -232,6 +236,9 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
     ranks = (quantiles * (len(probs) - 1) - 1e-9).ceil().long().clamp(min=0)
     ascending = probs.argsort(dim=0, stable=True)
     representatives = ascending.gather(0, ranks.unsqueeze(0)).squeeze(0)
+    if strictly_below:
+        thresholds = probs.gather(0, representatives.unsqueeze(0))
+        representatives = torch.where(probs < thresholds, probs, 0).argmax(0)
     estimate = probs[representatives]
     return estimate / estimate.sum(1, keepdim=True)
 

@@ -34,7 +34,7 @@ from noisylabels_pl.functional import (
 Selector = Literal["centrality", "facility_location", "stochastic_greedy", "distributed_greedy"]
 Partition = Literal["predicted", "observed"]
 Embedding = Literal["logits", "head"]
-Weights = Literal["uniform", "cluster"]
+Weights = Literal["uniform", "cluster", "class"]
 Partner = Literal["none", "cluster", "same_label"]
 MixupScope = Literal["pair", "batch"]
 
@@ -64,7 +64,8 @@ class Crust(SelectionCallback):
     - ``crust_paper``, Algorithm 1 of the paper: ``selector="facility_location"``, ``weights="cluster"``,
       ``warmup_epochs=0``. It spends its budget on outliers and does not filter wrong labels.
     - ``crust_released``, the authors' public code: ``partition="observed"``, ``embedding="head"``, ``train_mode=True``,
-      ``partner="same_label"``, ``mixup_beta=0.1``, ``mixup_scope="batch"``, ``mixup_start_epoch=6``.
+      ``weights="class"``, ``partner="same_label"``, ``mixup_beta=0.1``, ``mixup_scope="batch"``,
+      ``mixup_start_epoch=6``.
 
     Args:
         fraction: fraction of each class to keep, in ``(0, 1]``.
@@ -77,8 +78,9 @@ class Crust(SelectionCallback):
             linear head (``"head"``), ``(p - y) W``.
         train_mode: score the samples in training mode, with augmentation, instead of in evaluation mode.
         bf16_scoring: score the samples under autocast to bfloat16, whatever the trainer's precision.
-        weights: weigh the losses of all kept samples alike (``"uniform"``), or by the sizes of their clusters, scaled
-            to mean 1 (``"cluster"``, eq. 8).
+        weights: weigh the losses of all kept samples alike (``"uniform"``), by the sizes of their clusters, scaled to
+            mean 1 (``"cluster"``, eq. 8), or by the sizes of their classes, scaled to mean 1 in each batch
+            (``"class"``).
         partner: mix each kept sample with a random other member of its cluster (``"cluster"``), with a sample of the
             whole training set that has the same label (``"same_label"``), or with none (``"none"``). A sample that is
             its own partner trains unmixed.
@@ -159,7 +161,12 @@ class Crust(SelectionCallback):
         self._mixing_coefficients: Tensor | None = None  # of this batch
         mixes_samples = partner != "none"
         changes_losses = mixes_samples or weights != "uniform"
-        self.needs = replace(self.needs, criterion=changes_losses, mixes_samples=mixes_samples)
+        self.needs = replace(
+            self.needs,
+            criterion=changes_losses,
+            mixes_samples=mixes_samples,
+            depends_on_batch=weights == "class",
+        )
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
         gradients = self._gradients(module, scores)
@@ -226,6 +233,9 @@ class Crust(SelectionCallback):
         if self._mixing_coefficients is not None and partner_targets is not None:
             partner_losses = self.losses_for(logits, partner_targets)
             losses = mix(losses, partner_losses, self._mixing_coefficients)
+        weights = self.values_for("weights", batch)
+        if self.weights == "class" and weights is not None:
+            losses = losses / weights.mean()
         return super().adjust_losses(losses, logits, target, batch)
 
     def _gradients(self, module: L.LightningModule, scores: Scores) -> Tensor:
@@ -275,8 +285,11 @@ class Crust(SelectionCallback):
         """Return the weights ``(k,)`` of all kept samples, with mean 1, or ``None`` if they weigh alike."""
         if self.weights == "uniform":
             return None
-        cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
-        return cluster_sizes / cluster_sizes.mean()
+        if self.weights == "cluster":
+            sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
+        else:
+            sizes = torch.cat([torch.full((len(c.indices),), float(len(c.assignment))) for c in coresets])
+        return sizes / sizes.mean()
 
 
 def _cluster_partners(classes: list[Tensor], coresets: list[Coreset], generator: torch.Generator) -> Tensor:

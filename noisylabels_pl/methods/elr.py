@@ -220,7 +220,8 @@ class ELRPlus(TwinModule):
             soft_labels = soft_labels / soft_labels.sum(1, keepdim=True).clamp(min=1e-12)
         logits = self._nets()[number](inputs).to(prediction.dtype)
         cross_entropy = -(soft_labels * F.log_softmax(logits, 1)).sum(1)
-        lam = self.lam * sigmoid_rampup(self.trainer.global_step, self.coef_ramp)
+        # As in the public code, the first step is number 1.
+        lam = self.lam * sigmoid_rampup(self.trainer.global_step + 1, self.coef_ramp)
         return (cross_entropy + lam * elr_penalty(logits.softmax(1), targets, eps=CLAMP)).mean()
 
     def _draw_mixing(self, number: int, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -234,11 +235,12 @@ class ELRPlus(TwinModule):
 
     @torch.no_grad()
     def _update_teachers(self, step: int) -> None:
-        """Move the teachers' weights towards those of their networks, after optimizer step ``step``."""
+        """Move the teachers' weights towards those of their networks, after optimizer step ``step``, from 1 on."""
+        # As in the public code, the momentum after a step is that of the next one.
         if self.ema_ramp:
-            momentum = self.ema_alpha * sigmoid_rampup(step, self.ema_ramp)
-        else:  # a plain mean at first, as in the public code
-            momentum = min(self.ema_alpha, 1 - 1 / step)
+            momentum = self.ema_alpha * sigmoid_rampup(step + 1, self.ema_ramp)
+        else:  # at first the plain mean of all weights, the initial ones included
+            momentum = min(self.ema_alpha, 1 - 1 / (step + 1))
         for teacher, net in zip(self.teachers, self._nets(), strict=True):
             for average, weight in zip(teacher.parameters(), net.parameters(), strict=True):
                 average.lerp_(weight, 1 - momentum)

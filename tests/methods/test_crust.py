@@ -185,6 +185,38 @@ def test_one_callback_in_a_foreign_project(digits: Make, make_trainer: Make) -> 
     assert history.rows[-1]["selection/selecting_s"] > 0
 
 
+def test_the_released_weights_are_class_sizes() -> None:
+    """The public code counts the class members within a radius that its gradients, of a batch's mean, never reach."""
+    targets = torch.arange(2).repeat_interleave(torch.tensor([30, 70]))  # 50 each before 40 % asymmetric noise
+    generator = torch.Generator().manual_seed(0)
+    scored = Scores(torch.randn(100, 2, generator=generator), targets)
+    selection = select(Crust(partition="observed", weights="class", partner="none"), scored)
+    gradients = (scored.logits.softmax(1) - F.one_hot(targets, 2)) @ torch.randn(2, 64, generator=generator) / 128
+    is_near = torch.cdist(gradients, gradients) < 2.0
+    is_same_class = targets.unsqueeze(0) == targets.unsqueeze(1)
+    neighbors = (is_near & is_same_class).sum(1)[selection.indices].float()
+    torch.testing.assert_close(selection.weights, neighbors / neighbors.mean())
+    assert selection.weights.max() / selection.weights.min() == pytest.approx(7 / 3)
+
+
+def test_the_released_loss_divides_by_the_weights_of_the_batch(digits: Make, make_trainer: Make) -> None:
+    class Weighted(WithCriterion):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            logits = self(batch.x)
+            loss = self.criterion(logits, batch.y)
+            weights = callback.values_for("weights", batch)
+            losses = -logits.log_softmax(1)[torch.arange(len(batch.y)), batch.y]
+            checked.append((loss, (weights * losses).sum() / weights.sum()))
+            return loss
+
+    checked: list[tuple[Tensor, Tensor]] = []
+    callback = Crust(warmup_epochs=0, partition="observed", weights="class", partner="none")
+    make_trainer(callback, max_epochs=2).fit(Weighted(), indexed(foreign_loader(digits()), as_batches=True))
+    assert len(checked) > 4
+    for loss, expected in checked:
+        torch.testing.assert_close(loss, expected)
+
+
 def test_what_the_foreign_step_sees_and_returns(digits: Make, make_trainer: Make) -> None:
     datamodule = digits()
     module, callback = WithCriterion(), Crust(warmup_epochs=1, weights="cluster")
@@ -251,6 +283,7 @@ def test_a_module_with_a_functional_loss_trains_as_one_with_a_criterion(digits: 
             "partition": "observed",
             "embedding": "head",
             "train_mode": True,
+            "weights": "class",
             "partner": "same_label",
             "mixup_beta": 0.1,
             "mixup_scope": "batch",
