@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from noisylabels_pl.core.distributed import all_gather
@@ -83,10 +84,8 @@ class SampleTable:
                 f"the samples {int(index.min())} to {int(index.max())} are not all among {self._size()}; index by "
                 "batch.index"
             )
-        # The argmax of each row of the equality matrix finds the first occurrence of a position.
-        first_occurrence = (index.unsqueeze(1) == index).int().argmax(1)
         table = self._rows_like(rows)
-        table[index] = rows[first_occurrence].to(table.dtype)
+        table[index] = rows[_first_occurrence(index)].to(table.dtype)
 
     def _rows_like(self, like: Tensor) -> Tensor:
         """Return the table on the device of ``like``, allocated if this is its first use."""
@@ -102,6 +101,12 @@ class SampleTable:
         if self.num_samples is None:
             raise RuntimeError("a SampleTable needs set_num_samples(num_samples) before its first use")
         return self.num_samples
+
+
+def _first_occurrence(index: Tensor) -> Tensor:
+    """Return for each entry of the index ``(B,)`` the place at which its value stands first, without a wait."""
+    order = index.argsort(stable=True)  # equal values stay in the order of their places
+    return order[torch.searchsorted(index[order], index)]
 
 
 class SampleTables(dict[str, SampleTable]):

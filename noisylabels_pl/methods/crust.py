@@ -162,9 +162,8 @@ class Crust(SelectionCallback):
         self.needs = replace(self.needs, criterion=changes_losses, mixes_samples=mixes_samples)
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
-        gradients = self._gradients(module, scores)
         classes = self._classes(scores)
-        coresets = self._coresets([gradients[members] for members in classes], epoch)
+        coresets = self._coresets(module, scores, classes, epoch)
         classes = [members.cpu() for members in classes]
         indices = torch.cat([members[coreset.indices] for members, coreset in zip(classes, coresets, strict=True)])
         weights = self._sample_weights(coresets)
@@ -228,9 +227,9 @@ class Crust(SelectionCallback):
             losses = mix(losses, partner_losses, self._mixing_coefficients)
         return super().adjust_losses(losses, logits, target, batch)
 
-    def _gradients(self, module: L.LightningModule, scores: Scores) -> Tensor:
-        """Return ``(n, d)``: the gradient that represents each training sample."""
-        gradients = logit_gradient(scores.logits, scores.targets)
+    def _gradients(self, module: L.LightningModule, scores: Scores, members: Tensor) -> Tensor:
+        """Return ``(n_c, d)``: the gradients that represent the members of a class."""
+        gradients = logit_gradient(scores.logits[members], scores.targets[members])
         if self.embedding == "logits":
             return gradients
         head = _find_head(module, self.head)
@@ -252,13 +251,18 @@ class Crust(SelectionCallback):
         """Return the number of samples to keep of a class."""
         return int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
 
-    def _coresets(self, class_gradients: list[Tensor], epoch: int) -> list[Coreset]:
+    def _coresets(self, module: L.LightningModule, scores: Scores, classes: list[Tensor], epoch: int) -> list[Coreset]:
         """Return the coreset of each class, on the CPU; processes and threads share the work, class by class."""
-        numbers = range(len(class_gradients))
-        largest_first = sorted(numbers, key=lambda number: -len(class_gradients[number]))
-        tasks = [partial(self._coreset, class_gradients[number], epoch, number) for number in largest_first]
+        numbers = range(len(classes))
+        largest_first = sorted(numbers, key=lambda number: -len(classes[number]))
+
+        def select_in_class(number: int) -> Coreset:
+            # Made here, so that only the classes in work have gradients in memory, beside the one table of logits.
+            return self._coreset(self._gradients(module, scores, classes[number]), epoch, number)
+
+        tasks = [partial(select_in_class, number) for number in largest_first]
         # Distances to all points take all threads already; greedy's steps take one.
-        takes_one_thread = class_gradients[0].device.type == "cpu" and self.selector != "centrality"
+        takes_one_thread = scores.logits.device.type == "cpu" and self.selector != "centrality"
         coresets = run_sharded(tasks, torch.get_num_threads() if takes_one_thread else 1)
         coreset_of = dict(zip(largest_first, coresets, strict=True))
         return [coreset_of[number] for number in numbers]

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from noisylabels_pl import indexed
 from noisylabels_pl.core import CriterionCallback, SampleTable, SampleTables
 from noisylabels_pl.data import Batch
+from tests.helpers import LargeTensors
 from tests.processes import run_on_two_ranks
 
 Trainer = Callable[..., L.Trainer]
@@ -62,6 +63,21 @@ def test_reading_gives_the_last_write_and_in_it_the_first_occurrence(writes: lis
             expected[i] = value
     index = torch.tensor([5, 0, 3, 1, 2, 4, 3])
     assert torch.equal(table.read(index, torch.zeros(7, 1)), expected[index])
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_writing_takes_no_more_memory_than_its_rows(repeated: bool) -> None:
+    size = 2000
+    index = torch.arange(size).flip(0) // (3 if repeated else 1)
+    rows = torch.arange(2 * size).view(size, 2).float()
+    table = started(size)
+    with LargeTensors(3 * size) as large:
+        table.write(index, rows)
+    assert large.count == 0  # such as one number for each pair of rows
+    expected = torch.zeros(size, 2)
+    for position, row in zip(reversed(index.tolist()), rows.flip(0), strict=True):  # the first row is stored last
+        expected[position] = row
+    assert torch.equal(table.rows, expected)
 
 
 def test_rows_share_neither_graph_nor_memory() -> None:
