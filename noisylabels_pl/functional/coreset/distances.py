@@ -30,6 +30,7 @@ from torch import Tensor
 
 from noisylabels_pl.memory import free_memory
 
+COMPILED_MAX_PAIRS = 2**23  # that the compiled engine may hold: 96 MiB, enough for classes of 8,000 points
 _CPU_CHUNK_SIZE = 2**20  # 8 MiB of distances, which stay in the processor's cache
 _DEVICE_CHUNK_SIZE = 2**24  # 128 MiB
 _CPU_MAX_PAIRS = 2**22

@@ -15,7 +15,7 @@ pairs, and take all threads, too. Then greedy runs on one thread:
 2. The pick lowers ``near(j)`` from ``old`` to ``new`` at the points that it covers. That changes the gains of the
    candidates in the pairs of ``j`` alone, each by ``max(d, new) - old``; pairs with ``d >= new`` are dropped.
 
-So gains are updated, and never computed anew. If the pairs do not fit into the memory that is planned for them, the
+So gains are updated, and never computed anew. If there are too many pairs to hold, the
 first picks are made one by one, with all threads for each, until the pairs fit: then a pick computes the distances from
 the points that it covers.
 
@@ -43,7 +43,12 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.functional.coreset import kernels_numba as kernels
-from noisylabels_pl.functional.coreset.distances import check_no_overflow, distances_to, memory_plan, rounding_shift
+from noisylabels_pl.functional.coreset.distances import (
+    COMPILED_MAX_PAIRS,
+    check_no_overflow,
+    distances_to,
+    rounding_shift,
+)
 from noisylabels_pl.functional.coreset.kernels_numba import BLOCK_SIZE, Array
 from noisylabels_pl.functional.coreset.medoids import Medoids
 
@@ -137,7 +142,7 @@ def greedy(points: Tensor, k: int) -> Medoids:
     gains[:n] = n * blocks.largest_distance - blocks.totals
     nearest = np.full(n, blocks.largest_distance)
     state = _State(gains, nearest, np.zeros(n, np.int64), np.empty(k, np.int64))
-    _pick_all(blocks, state, memory_plan(n, points.shape[1], points.device).max_pairs)
+    _pick_all(blocks, state, COMPILED_MAX_PAIRS)
     return _medoids(blocks, points, state.picks, state.assignment)
 
 

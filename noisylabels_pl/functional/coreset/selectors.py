@@ -20,7 +20,7 @@ from torch import Tensor
 
 from noisylabels_pl.functional.checks import check_range
 from noisylabels_pl.functional.coreset import approximate, greedy_torch
-from noisylabels_pl.functional.coreset.distances import memory_plan
+from noisylabels_pl.functional.coreset.distances import COMPILED_MAX_PAIRS, memory_plan
 from noisylabels_pl.functional.coreset.medoids import Medoids
 from noisylabels_pl.functional.precision import at_least_float32
 from noisylabels_pl.memory import free_memory
@@ -243,7 +243,7 @@ def planned_bytes(n: int, d: int, device: torch.device) -> int:
 def _compiled_bytes(n: int, d: int) -> int:
     """Return an upper bound for the memory that a selection by the compiled engine takes, in bytes."""
     num_blocks = n // 64 + 1
-    max_pairs = memory_plan(n, d, torch.device("cpu")).max_pairs
+    max_pairs = min(COMPILED_MAX_PAIRS, n * n)
     # Two copies of the points, up to 16 more values a point, a bound for each point and block, and the covering pairs.
     return n * (16 * d + 4 * num_blocks + 128) + 12 * max_pairs
 

@@ -76,9 +76,10 @@ def test_the_first_of_the_largest_gains_is_picked_on_lattices(n: int, d: int, la
 @pytest.mark.parametrize("max_pairs", [700, 20_000, 60_000, 500_000])
 def test_the_picks_are_the_same_however_many_pairs_fit(max_pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = distances.MemoryPlan(chunk_size=700, max_pairs=max_pairs, num_bytes=0)
-    for module in (distances, selectors._compiled_engine()):
-        if module is not None:
-            monkeypatch.setattr(module, "memory_plan", lambda *args: plan)
+    monkeypatch.setattr(distances, "memory_plan", lambda *args: plan)
+    compiled_engine = selectors._compiled_engine()
+    if compiled_engine is not None:
+        monkeypatch.setattr(compiled_engine, "COMPILED_MAX_PAIRS", max_pairs)
     for name in ("square grid", "duplicated gradients", "gradients"):
         points = with_ties()[name]
         assert facility_location(points, len(points) // 2).indices.tolist() == plain_greedy(points, len(points) // 2)
