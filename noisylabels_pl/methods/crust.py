@@ -255,10 +255,14 @@ class Crust(SelectionCallback):
         """Return the coreset of each class, on the CPU; processes and threads share the work, class by class."""
         numbers = range(len(classes))
         largest_first = sorted(numbers, key=lambda number: -len(classes[number]))
+        # Results lie in memory that is allocated before. Small ones between large temporary tensors would leave gaps
+        # that no tensor of the next class fits into: half a table with 1,000 classes.
+        places = [torch.empty(3, len(members), dtype=torch.int64) for members in classes]
 
         def select_in_class(number: int) -> Coreset:
             # Made here, so that only the classes in work have gradients in memory, beside the one table of logits.
-            return self._coreset(self._gradients(module, scores, classes[number]), epoch, number)
+            gradients = self._gradients(module, scores, classes[number])
+            return _moved_to(places[number], self._coreset(gradients, epoch, number))
 
         tasks = [partial(select_in_class, number) for number in largest_first]
         # Distances to all points take all threads already; greedy's steps take one.
@@ -281,6 +285,17 @@ class Crust(SelectionCallback):
             return None
         cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
         return cluster_sizes / cluster_sizes.mean()
+
+
+def _moved_to(place: Tensor, coreset: Coreset) -> Coreset:
+    """Return the coreset with its tensors copied to a place ``(3, n)``."""
+    k = len(coreset.indices)
+    return replace(
+        coreset,
+        indices=place[0, :k].copy_(coreset.indices),
+        assignment=place[1].copy_(coreset.assignment),
+        cluster_sizes=place[2, :k].copy_(coreset.cluster_sizes),
+    )
 
 
 def _cluster_partners(classes: list[Tensor], coresets: list[Coreset], generator: torch.Generator) -> Tensor:
