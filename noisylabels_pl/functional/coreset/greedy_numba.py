@@ -43,6 +43,7 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.functional.coreset import kernels_numba as kernels
+from noisylabels_pl.functional.coreset import pairs_numba as pair_kernels
 from noisylabels_pl.functional.coreset.distances import (
     COMPILED_MAX_PAIRS,
     check_no_overflow,
@@ -230,7 +231,7 @@ def _pick_from_pairs(blocks: _Blocks, state: _State, num_picked: int, max_pairs:
     candidates = np.empty(max_pairs, np.uint32)  # takes memory only where it is written
     distances = np.empty(max_pairs)
     with _one_parallel_kernel_at_a_time:
-        starts, counts, gains, all_fit = kernels.covering_pairs(
+        starts, counts, gains, all_fit = pair_kernels.covering_pairs(
             *blocks.geometry(), state.nearest, candidates, distances, numba.get_num_threads()
         )
     if not all_fit:
@@ -242,12 +243,12 @@ def _pick_from_pairs(blocks: _Blocks, state: _State, num_picked: int, max_pairs:
         pick = _first_of_the_largest(gains, blocks.order)
         state.picks[step] = pick
         with _one_parallel_kernel_at_a_time:
-            gains += kernels.lower_gains_from_pairs(
+            gains += pair_kernels.lower_gains_from_pairs(
                 *blocks.geometry(), pick, step, state.nearest, state.assignment, *pairs, numba.get_num_threads()
             )
         gains[pick] = -np.inf
     num_picked = max(num_picked, num_first)
-    kernels.pick_from_pairs(*blocks.geometry(), blocks.order, *state._replace(gains=gains), num_picked, *pairs)
+    pair_kernels.pick_from_pairs(*blocks.geometry(), blocks.order, *state._replace(gains=gains), num_picked, *pairs)
     return True
 
 
