@@ -2,7 +2,8 @@
 
 Points are numbered by their place in the blocks. All distances come from :func:`distances_to_block`, which uses no
 operation that a compiler may reorder or fuse. So a pair of points has the same distance in all kernels and on every
-machine. Distances lie on the grid that ``distances.py`` describes: their sums are exact, so threads may add in any order.
+machine. Distances lie on the grid that ``distances.py`` describes: their sums are exact, so threads may add in any
+order.
 """
 
 from __future__ import annotations
