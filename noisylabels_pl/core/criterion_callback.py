@@ -217,6 +217,7 @@ class CriterionCallback(L.Callback, ABC):
         self._release(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.tables.stop_communicating()  # Lightning calls checkpoint callbacks after this one
         self._release(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:

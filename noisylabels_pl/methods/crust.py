@@ -169,9 +169,8 @@ class Crust(SelectionCallback):
         )
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
-        gradients = self._gradients(module, scores)
         classes = self._classes(scores)
-        coresets = self._coresets([gradients[members] for members in classes], epoch)
+        coresets = self._coresets(module, scores, classes, epoch)
         classes = [members.cpu() for members in classes]
         indices = torch.cat([members[coreset.indices] for members, coreset in zip(classes, coresets, strict=True)])
         weights = self._sample_weights(coresets)
@@ -238,9 +237,9 @@ class Crust(SelectionCallback):
             losses = losses / weights.mean()
         return super().adjust_losses(losses, logits, target, batch)
 
-    def _gradients(self, module: L.LightningModule, scores: Scores) -> Tensor:
-        """Return ``(n, d)``: the gradient that represents each training sample."""
-        gradients = logit_gradient(scores.logits, scores.targets)
+    def _gradients(self, module: L.LightningModule, scores: Scores, members: Tensor) -> Tensor:
+        """Return ``(n_c, d)``: the gradients that represent the members of a class."""
+        gradients = logit_gradient(scores.logits[members], scores.targets[members])
         if self.embedding == "logits":
             return gradients
         head = _find_head(module, self.head)
@@ -262,13 +261,22 @@ class Crust(SelectionCallback):
         """Return the number of samples to keep of a class."""
         return int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
 
-    def _coresets(self, class_gradients: list[Tensor], epoch: int) -> list[Coreset]:
+    def _coresets(self, module: L.LightningModule, scores: Scores, classes: list[Tensor], epoch: int) -> list[Coreset]:
         """Return the coreset of each class, on the CPU; processes and threads share the work, class by class."""
-        numbers = range(len(class_gradients))
-        largest_first = sorted(numbers, key=lambda number: -len(class_gradients[number]))
-        tasks = [partial(self._coreset, class_gradients[number], epoch, number) for number in largest_first]
+        numbers = range(len(classes))
+        largest_first = sorted(numbers, key=lambda number: -len(classes[number]))
+        # Results lie in memory that is allocated before. Small ones between large temporary tensors would leave gaps
+        # that no tensor of the next class fits into: half a table with 1,000 classes.
+        places = [torch.empty(3, len(members), dtype=torch.int64) for members in classes]
+
+        def select_in_class(number: int) -> Coreset:
+            # Made here, so that only the classes in work have gradients in memory, beside the one table of logits.
+            gradients = self._gradients(module, scores, classes[number])
+            return _moved_to(places[number], self._coreset(gradients, epoch, number))
+
+        tasks = [partial(select_in_class, number) for number in largest_first]
         # Distances to all points take all threads already; greedy's steps take one.
-        takes_one_thread = class_gradients[0].device.type == "cpu" and self.selector != "centrality"
+        takes_one_thread = scores.logits.device.type == "cpu" and self.selector != "centrality"
         coresets = run_sharded(tasks, torch.get_num_threads() if takes_one_thread else 1)
         coreset_of = dict(zip(largest_first, coresets, strict=True))
         return [coreset_of[number] for number in numbers]
@@ -290,6 +298,17 @@ class Crust(SelectionCallback):
         else:
             sizes = torch.cat([torch.full((len(c.indices),), float(len(c.assignment))) for c in coresets])
         return sizes / sizes.mean()
+
+
+def _moved_to(place: Tensor, coreset: Coreset) -> Coreset:
+    """Return the coreset with its tensors copied to a place ``(3, n)``."""
+    k = len(coreset.indices)
+    return replace(
+        coreset,
+        indices=place[0, :k].copy_(coreset.indices),
+        assignment=place[1].copy_(coreset.assignment),
+        cluster_sizes=place[2, :k].copy_(coreset.cluster_sizes),
+    )
 
 
 def _cluster_partners(classes: list[Tensor], coresets: list[Coreset], generator: torch.Generator) -> Tensor:

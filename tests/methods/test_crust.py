@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl import Crust, indexed
 from noisylabels_pl.callbacks import History, LabelQuality
 from noisylabels_pl.core import Scores
-from tests.helpers import Tutorial, WithCriterion, foreign_loader
+from tests.helpers import LargeTensors, Tutorial, WithCriterion, foreign_loader
 
 Make = Callable[..., Any]
 
@@ -126,6 +126,20 @@ def test_classes_that_are_empty_or_too_small_are_left_out() -> None:
     assert len(select(Crust(fraction=1.0), scored).indices) == 9
     with pytest.raises(ValueError, match=r"fraction=0.1 of 9 samples keeps none in any class; raise it"):
         select(Crust(fraction=0.1), scored)
+
+
+def test_one_table_of_logits_is_all_that_grows_with_samples_times_classes(make_trainer: Make) -> None:
+    class Wide(WithCriterion):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 50)
+
+    generator = torch.Generator().manual_seed(0)
+    samples = TensorDataset(torch.randn(300, 4, generator=generator), torch.arange(300) % 50)
+    trainer = make_trainer(Crust(warmup_epochs=0, partition="observed"), max_epochs=1)
+    with LargeTensors(300 * 50) as large:
+        trainer.fit(Wide(), indexed(DataLoader(samples, batch_size=32, shuffle=True)))
+    assert large.count == 2  # the other one is of the batch that is scored before the first epoch
 
 
 def test_budget_is_not_lost_to_rounding() -> None:
