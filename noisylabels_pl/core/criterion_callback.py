@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from noisylabels_pl.core.bad_samples import BadSamples
 from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
 from noisylabels_pl.core.loss_recorder import LossRecorder
 from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
@@ -63,6 +64,8 @@ class CriterionCallback(L.Callback, ABC):
         self._interception: LossInterception | None = None  # of the callback that acts last on a loss
         self._handles: list[RemovableHandle] = []  # of hooks on the optimizers
         self._batch: Batch | Positions | None = None
+        self._data: Any = None  # the batch as the training step gets it
+        self._bad_samples = BadSamples()
         self._replaced: Replaced = []  # tensors of this batch that have other data
         self._call: LossCall | None = None  # the loss that is being adjusted
         self._losses = StepLosses([self])
@@ -161,6 +164,7 @@ class CriterionCallback(L.Callback, ABC):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._batch = positions_of(trainer, batch, batch_idx, required=self.needs.positions)
+        self._data = batch
         self._num_batches += 1
         self._start_step()
 
@@ -183,10 +187,13 @@ class CriterionCallback(L.Callback, ABC):
             self._interception.stop()
         restore(self._replaced)
         self._batch = None
+        self._data = None
         self._losses.results.clear()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._batch = None  # also after a batch that another callback skipped
+        self._data = None
+        self._bad_samples.read()
         restore(self._replaced)
         if self._interception is not None:
             self._interception.stop()
@@ -250,6 +257,8 @@ class CriterionCallback(L.Callback, ABC):
         self._interception = None
         self._criteria = {}
         self._batch = None
+        self._data = None
+        self._bad_samples.forget()
         self._call = None
         self._earlier_callbacks = []
         self.tables.to_cpu()
@@ -311,6 +320,7 @@ class CriterionCallback(L.Callback, ABC):
         adjusted = self._adjusted(losses, call.logits, call.target)
         for callback in self._losses.callbacks:
             callback._call = None
+        self._bad_samples.add(~adjusted.detach().isfinite(), self._data, index=self._batch.index)
         result = loss if adjusted is losses else reduced_like(call, loss, losses, adjusted)
         self._losses.change(call, result)
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from noisylabels_pl.core.distributed import all_gather
@@ -69,6 +70,9 @@ class SampleTable:
     def write(self, index: Tensor, rows: Tensor) -> None:
         """Replace the rows of some samples; where a sample occurs twice, its first row is stored.
 
+        A row with a number that is not finite is left out: a forward pass whose step is skipped, as under mixed
+        precision, must not stay in a running average.
+
         Args:
             index: ``(B,)`` int64, positions in the training set.
             rows: ``(B, ...)``; no gradient flows into the table.
@@ -86,7 +90,10 @@ class SampleTable:
         # The argmax of each row of the equality matrix finds the first occurrence of a position.
         first_occurrence = (index.unsqueeze(1) == index).int().argmax(1)
         table = self._rows_like(rows)
-        table[index] = rows[first_occurrence].to(table.dtype)
+        new_rows = rows[first_occurrence].to(table.dtype)
+        is_finite = new_rows.unsqueeze(-1).flatten(1).isfinite().all(1)
+        is_finite = is_finite.view(-1, *(1,) * (new_rows.ndim - 1))
+        table[index] = torch.where(is_finite, new_rows, table[index])
 
     def _rows_like(self, like: Tensor) -> Tensor:
         """Return the table on the device of ``like``, allocated if this is its first use."""

@@ -97,6 +97,7 @@ class TwinModule(Supervised, ABC):
         if not losses:
             raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")
         total = torch.stack([*losses.values()]).sum()
+        self.name_bad_samples(total, batch, batch_idx)
         means = {f"train/loss_{name}": loss for name, loss in losses.items()}
         means["train/loss"] = total / len(losses)
         self.log_means(means, len(batch.index), batch_idx)

@@ -114,6 +114,11 @@ class GradientNorms:
         self._verified = False
         self._byproducts: _Byproducts | None = None
 
+    @property
+    def is_layerwise(self) -> bool:
+        """Return False once a batch has shown that each sample needs a backward pass of its own."""
+        return self._layerwise
+
     def __enter__(self) -> GradientNorms:
         self.register_hooks()
         return self

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl import Crust, indexed
 from noisylabels_pl.callbacks import History, LabelQuality
@@ -277,8 +277,16 @@ def test_garbage_for_clean_labels_changes_nothing(
 def test_a_diverged_network_is_named(digits: Make, classifier: Make, make_trainer: Make) -> None:
     module = classifier()
     module.net[1].weight.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="not finite; the network that made it may have diverged"):
+    with pytest.raises(ValueError, match="the network has no finite output for any training sample; it diverged"):
         make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(module, datamodule=digits())
+
+
+def test_a_sample_without_finite_outputs_is_named(make_trainer: Make) -> None:
+    x = torch.randn(60, 64)
+    x[37, 0] = float("nan")
+    loader = indexed(DataLoader(TensorDataset(x, torch.arange(60) % 10), batch_size=20, shuffle=True))
+    with pytest.raises(ValueError, match="the network's outputs for training sample 37 are not finite"):
+        make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(WithCriterion(), loader)
 
 
 @pytest.mark.parametrize(
