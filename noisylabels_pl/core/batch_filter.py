@@ -46,7 +46,8 @@ class BatchFilter:
             (``global``), which equals a single process.
         second_forward: train on a second forward pass, of the kept samples alone, after a pass that scores all of them.
             Batch normalization then takes its statistics from the kept samples, and dropout draws again. ``"auto"``
-            does so in epochs that drop more than a third of the samples, where it is faster, with at least two left.
+            does so in epochs that drop more than a third of the samples, where it is faster. A batch that keeps a
+            single sample, which has no statistics, never takes a second pass; its other samples are masked.
         train_mode: run the scoring pass in training mode, in which batch normalization uses the whole batch, instead of
             in evaluation mode. The two drop different samples, most of all in early epochs. Only where a second forward
             pass follows.
@@ -99,11 +100,12 @@ class BatchFilter:
 
     def uses_second_forward(self, epoch: int, batch_size: int) -> bool:
         """Return whether this epoch's batches of ``batch_size`` samples take a second forward pass."""
+        rate = self.rate(epoch)
+        if (1 - rate) * batch_size < 2 - 1e-9:
+            return False  # batch normalization has no statistics of a single sample
         if self.second_forward != "auto":
             return bool(self.second_forward)
-        rate = self.rate(epoch)
-        # Batch normalization has no statistics of a single sample.
-        return self.scope == "rank" and rate > FORWARD_COST and (1 - rate) * batch_size >= 2
+        return self.scope == "rank" and rate > FORWARD_COST
 
     def scoring_pass(self, trainer: L.Trainer, module: nn.Module) -> AbstractContextManager[None]:
         """Return the context for the pass whose scores :meth:`keep_indices` is given."""

@@ -154,7 +154,8 @@ def _collect(
         raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
     num_samples = len(loader.dataset)  # type: ignore[arg-type]
     sampler = SelectionSampler(loader.dataset, shuffle=False, pad=False)
-    sampler.selection = None if rows is None else Selection(rows)
+    # A selection even of all samples: no sample may be alone in a batch of a pass in training mode.
+    sampler.selection = Selection(torch.arange(num_samples) if rows is None else rows)
     device = trainer.strategy.root_device
     cuda_devices = [device] if device.type == "cuda" else []
     logits = None
