@@ -92,8 +92,8 @@ def listed(kind: str, numbers: Tensor) -> str:
     """Return the first few numbers of things in words.
 
     Example:
-        >>> listed("class", torch.tensor([3])), listed("sample", torch.arange(7))
-        ('class 3', 'samples 0, 1, 2, 3, 4 and 2 more')
+        >>> listed("sample", torch.tensor([3])), listed("sample", torch.arange(7))
+        ('sample 3', 'samples 0, 1, 2, 3, 4 and 2 more')
     """
     named = ", ".join(map(str, numbers[:_MOST_NAMED].tolist()))
     if len(numbers) > _MOST_NAMED:
