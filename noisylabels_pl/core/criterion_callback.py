@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from noisylabels_pl.core.bad_samples import BadSamples
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
 from noisylabels_pl.core.loss_recorder import LossRecorder
 from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
@@ -153,6 +154,8 @@ class CriterionCallback(L.Callback, ABC):
             trainer.train_dataloader.start_fit()
         if self.needs.positions:
             self.tables.set_num_samples(len(training_loader(trainer).dataset))  # type: ignore[arg-type]
+        if self.tables:
+            check_equal_batches(trainer.train_dataloader)
         others = [other for other in _criterion_callbacks(trainer) if other is not self]
         for other in others:
             self._refuse_if(other, self.conflict(other))

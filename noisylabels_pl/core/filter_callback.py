@@ -19,6 +19,7 @@ from noisylabels_pl.core.batch_filter import (
     stop_bad_gradients,
 )
 from noisylabels_pl.core.criterion_callback import paused
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.loss_interception import ALL_KINDS
 from noisylabels_pl.core.needs import Needs
@@ -63,6 +64,11 @@ class FilterCallback(GradientCallback):
             output: ``(B, ...)`` what the loss was given.
             target: ``(B, ...)`` what the loss was given.
         """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.filter.scope == "global":
+            check_equal_batches(trainer.train_dataloader)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

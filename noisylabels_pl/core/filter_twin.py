@@ -19,6 +19,7 @@ from noisylabels_pl.core.batch_filter import (
     masked_losses,
     stop_bad_gradients,
 )
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.loss_interception import per_sample_losses
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.core.twin import TwinModule
@@ -70,6 +71,11 @@ class FilterTwin(TwinModule):
             output: ``(B, ...)`` of one network.
             target: ``(B, ...)`` observed targets.
         """
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.filter.scope == "global":
+            check_equal_batches(self.trainer.train_dataloader)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if self.filter.uses_second_forward(self.current_epoch, len(batch.index)):

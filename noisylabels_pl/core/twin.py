@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.core.tables import SampleTables
@@ -127,6 +128,8 @@ class TwinModule(Supervised, ABC):
 
     def on_train_start(self) -> None:
         self.tables.set_num_samples(len(training_loader(self.trainer).dataset))  # type: ignore[arg-type]
+        if self.tables:
+            check_equal_batches(self.trainer.train_dataloader)
 
     def teardown(self, stage: str) -> None:
         self.tables.to_cpu()
