@@ -140,6 +140,8 @@ class Supervised(L.LightningModule):
         x, y = batch
         output = self(x)
         predicted = output
+        if name not in self.metrics:  # a loader with a name of the user's
+            self.metrics[name] = self.task.make_metric().to(self.device)
         # Validation labels are noisy. A loss correction knows the distribution of the labels that are observed.
         observed = getattr(self.criterion, "observed", None)
         if observed is not None and name == "val":

@@ -117,7 +117,8 @@ class TwinModule(Supervised, ABC):
         clip: Callable[..., Any] = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
         first = [*self.net.first.parameters()]
         second = [*self.net.second.parameters()]
-        others = [*({*self.parameters()} - {*first, *second})]
+        of_networks = {*first, *second}
+        others = [parameter for parameter in self.parameters() if parameter not in of_networks]
         for parameters in (first, second, others):
             if parameters:
                 clip(parameters, gradient_clip_val)
