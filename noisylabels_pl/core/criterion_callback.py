@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
+from noisylabels_pl.core.bad_samples import BadSamples
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
 from noisylabels_pl.core.loss_recorder import LossRecorder
 from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
@@ -65,6 +67,8 @@ class CriterionCallback(L.Callback, ABC):
         self._loader_source: Any = None  # the datamodule or module whose train_dataloader() is wrapped
         self._handles: list[RemovableHandle] = []  # of hooks on the optimizers
         self._batch: Batch | Positions | None = None
+        self._data: Any = None  # the batch as the training step gets it
+        self._bad_samples = BadSamples()
         self._replaced: Replaced = []  # tensors of this batch that have other data
         self._call: LossCall | None = None  # the loss that is being adjusted
         self._losses = StepLosses([self])
@@ -161,6 +165,8 @@ class CriterionCallback(L.Callback, ABC):
             trainer.train_dataloader.start_fit()
         if self.needs.positions:
             self.tables.set_num_samples(len(training_loader(trainer).dataset))  # type: ignore[arg-type]
+        if self.tables:
+            check_equal_batches(trainer.train_dataloader)
         others = [other for other in _criterion_callbacks(trainer) if other is not self]
         for other in others:
             self._refuse_if(other, self.conflict(other))
@@ -172,6 +178,7 @@ class CriterionCallback(L.Callback, ABC):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._batch = positions_of(trainer, batch, batch_idx, required=self.needs.positions)
+        self._data = batch
         self._num_batches += 1
         self._start_step()
 
@@ -194,10 +201,13 @@ class CriterionCallback(L.Callback, ABC):
             self._interception.stop()
         restore(self._replaced)
         self._batch = None
+        self._data = None
         self._losses.results.clear()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._batch = None  # also after a batch that another callback skipped
+        self._data = None
+        self._bad_samples.read()
         restore(self._replaced)
         if self._interception is not None:
             self._interception.stop()
@@ -284,6 +294,8 @@ class CriterionCallback(L.Callback, ABC):
         self._interception = None
         self._criteria = {}
         self._batch = None
+        self._data = None
+        self._bad_samples.forget()
         self._call = None
         self._earlier_callbacks = []
         self.tables.to_cpu()
@@ -345,6 +357,7 @@ class CriterionCallback(L.Callback, ABC):
         adjusted = self._adjusted(losses, call.logits, call.target)
         for callback in self._losses.callbacks:
             callback._call = None
+        self._bad_samples.add(~adjusted.detach().isfinite(), self._data, index=self._batch.index)
         result = loss if adjusted is losses else reduced_like(call, loss, losses, adjusted)
         self._losses.change(call, result)
         return result

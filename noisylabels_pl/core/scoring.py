@@ -205,7 +205,9 @@ def _scored(
     if not isinstance(loader, IndexedLoader):
         raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
     sampler = SelectionSampler(loader.dataset, shuffle=False, pad=False)
-    sampler.selection = None if rows is None else Selection(rows)
+    if rows is None:  # a selection even of all samples: none may be alone in a batch of a pass in training mode
+        rows = torch.arange(len(loader.dataset))  # type: ignore[arg-type]
+    sampler.selection = Selection(rows)
     device = trainer.strategy.root_device
     cuda_devices = [device] if device.type == "cuda" else []
     num_batches = -(-len(sampler) // (loader.batch_size or 1))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from noisylabels_pl.core.bad_samples import listed
 from noisylabels_pl.core.criterion_callback import CriterionCallback
 from noisylabels_pl.core.needs import ROLE_MEANING
 from noisylabels_pl.core.scoring import Scores, score_losses, training_loader
@@ -194,6 +195,7 @@ class SelectionCallback(CriterionCallback):
         scores = score_losses(
             trainer, self.recorder(module), loader, train_mode=self.train_mode, bf16=self.bf16_scoring
         )
+        _check_outputs(scores.logits)
         self._check_targets(scores.targets, training_loader(trainer))
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting
@@ -259,6 +261,20 @@ class SelectionCallback(CriterionCallback):
         self._values_by_position = {}
         self._targets = None
         self._sampler = None
+
+
+def _check_outputs(logits: Tensor) -> None:
+    is_bad = ~logits.sum(1).isfinite()  # without a table of flags as large as the logits
+    bad = is_bad.nonzero().squeeze(1)
+    if len(bad) == len(logits):
+        raise ValueError(
+            "the network has no finite output for any training sample; it diverged, lower the learning rate"
+        )
+    if len(bad):
+        raise ValueError(
+            f"the network's outputs for {listed('training sample', bad)} are not finite, so they say nothing of their "
+            "gradients; mend the inputs, or leave the sample out of the training set"
+        )
 
 
 def _check_positions(selection: Selection, num_samples: int) -> None:

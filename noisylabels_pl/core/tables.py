@@ -101,6 +101,9 @@ class SampleTable:
     def write(self, index: Tensor, rows: Tensor) -> None:
         """Replace the rows of some samples; where a sample occurs twice, its first row is stored.
 
+        A row with a number that is not finite is left out: a forward pass whose step is skipped, as under mixed
+        precision, must not stay in a running average.
+
         Args:
             index: ``(B,)`` int64, positions in the training set.
             rows: ``(B, ...)``; no gradient flows into the table.
@@ -125,7 +128,9 @@ class SampleTable:
             held = ((index >= 0) & (index < len(table))).nonzero().squeeze(1)
             index = index[held]
             rows = rows[held]
-        table[index] = rows.to(table.dtype)
+        rows = rows.to(table.dtype)
+        is_finite = rows.unsqueeze(-1).flatten(1).isfinite().all(1).view(-1, *(1,) * (rows.ndim - 1))
+        table[index] = torch.where(is_finite, rows, table[index])
         self.num_writes += 1
 
     @property

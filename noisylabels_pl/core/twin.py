@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.core.tables import SampleTables
@@ -97,6 +98,7 @@ class TwinModule(Supervised, ABC):
         if not losses:
             raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")
         total = torch.stack([*losses.values()]).sum()
+        self.name_bad_samples(total, batch, batch_idx)
         means = {f"train/loss_{name}": loss for name, loss in losses.items()}
         means["train/loss"] = total / len(losses)
         self.log_means(means, len(batch.index), batch_idx)
@@ -115,7 +117,8 @@ class TwinModule(Supervised, ABC):
         clip: Callable[..., Any] = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
         first = [*self.net.first.parameters()]
         second = [*self.net.second.parameters()]
-        others = [*({*self.parameters()} - {*first, *second})]
+        of_networks = {*first, *second}
+        others = [parameter for parameter in self.parameters() if parameter not in of_networks]
         for parameters in (first, second, others):
             if parameters:
                 clip(parameters, gradient_clip_val)
@@ -126,6 +129,8 @@ class TwinModule(Supervised, ABC):
 
     def on_train_start(self) -> None:
         self.tables.set_num_samples(len(training_loader(self.trainer).dataset))  # type: ignore[arg-type]
+        if self.tables:
+            check_equal_batches(self.trainer.train_dataloader)
 
     def teardown(self, stage: str) -> None:
         self.tables.to_cpu()

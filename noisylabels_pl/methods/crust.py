@@ -10,10 +10,12 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.core import Scores, SelectionCallback, run_sharded
+from noisylabels_pl.core.bad_samples import listed
 from noisylabels_pl.core.scoring import training_loader, transferred
 from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
 from noisylabels_pl.data.batch import mix_samples, mixable_tensors
@@ -69,6 +71,9 @@ class Crust(SelectionCallback):
 
     Args:
         fraction: fraction of each class to keep, in ``(0, 1]``.
+        min_per_class: keep at least so many samples of each class, or all of a smaller one. With 0, the paper's, a
+            class with fewer than ``1 / fraction`` samples keeps none and is not trained, which a warning says. That is
+            the default because among so few samples a wrong label does not stand out.
         selector: ``"centrality"`` keeps the samples with the smallest mean distance to their class, and
             ``"facility_location"`` the greedy medoids (eq. 10). ``"stochastic_greedy"`` and ``"distributed_greedy"``
             approximate the latter for classes of more than about 50,000 samples.
@@ -113,6 +118,7 @@ class Crust(SelectionCallback):
         self,
         fraction: float = 0.5,
         *,
+        min_per_class: int = 0,
         selector: Selector = "centrality",
         partition: Partition = "predicted",
         embedding: Embedding = "logits",
@@ -138,6 +144,7 @@ class Crust(SelectionCallback):
             criterion=criterion,
         )
         check_range("fraction", fraction, "(0, 1]")
+        check_range("min_per_class", min_per_class, "[0, inf)", integer=True)
         check_choice("selector", selector, Selector)
         check_choice("partition", partition, Partition)
         check_choice("embedding", embedding, Embedding)
@@ -146,7 +153,10 @@ class Crust(SelectionCallback):
         check_range("mixup_alpha", mixup_alpha, "(0, inf)")
         check_range("mixup_beta", mixup_beta, "(0, inf)")
         check_choice("mixup_scope", mixup_scope, MixupScope)
+        check_range("mixup_start_epoch", mixup_start_epoch, "[0, inf)", integer=True)
+        check_range("seed", seed, "[0, inf)", integer=True)
         self.fraction = fraction
+        self.min_per_class = int(min_per_class)
         self.selector = selector
         self.partition = partition
         self.embedding = embedding
@@ -159,6 +169,7 @@ class Crust(SelectionCallback):
         self.head = head
         self.seed = seed
         self._mixing_coefficients: Tensor | None = None  # of this batch
+        self._has_warned = False  # in this fit, of classes that keep no sample
         mixes_samples = partner != "none"
         changes_losses = mixes_samples or weights != "uniform"
         self.needs = replace(
@@ -187,6 +198,10 @@ class Crust(SelectionCallback):
             draws = rng.beta(self.mixup_alpha, self.mixup_beta, size=len(indices))
             coefficients = torch.from_numpy(draws).float()
         return Selection(indices, weights, partners, coefficients, scores.targets.cpu()[partners])
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._has_warned = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -249,17 +264,28 @@ class Crust(SelectionCallback):
         """Return for each class the positions ``(n_c,)`` of its members, without classes too small to keep a sample."""
         labels = scores.logits.argmax(1) if self.partition == "predicted" else scores.targets
         classes = []
-        for label in torch.unique(labels):
+        emptied = []
+        for label in torch.unique(labels).tolist():
             members = (labels == label).nonzero().squeeze(1)
             if self._budget(len(members)) > 0:
                 classes.append(members)
+            else:
+                emptied.append(label)
         if not classes:
             raise ValueError(f"fraction={self.fraction} of {len(labels)} samples keeps none in any class; raise it")
+        if emptied and not self._has_warned:
+            self._has_warned = True
+            rank_zero_warn(
+                f"Crust keeps no sample of {len(emptied)} of {len(emptied) + len(classes)} {self.partition} classes "
+                f"({listed('label', torch.tensor(emptied))}), because fraction={self.fraction} of their samples is "
+                "less than one; set min_per_class=1, or raise fraction"
+            )
         return classes
 
     def _budget(self, class_size: int) -> int:
         """Return the number of samples to keep of a class."""
-        return int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
+        budget = int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
+        return min(class_size, max(budget, self.min_per_class))
 
     def _coresets(self, module: L.LightningModule, scores: Scores, classes: list[Tensor], epoch: int) -> list[Coreset]:
         """Return the coreset of each class, on the CPU; processes and threads share the work, class by class."""

@@ -120,8 +120,8 @@ class _LossCorrection(StagedMethod):
             return [indexed(self.loader)]
         loaders: list[DataLoader[Any]] = [training_loader(trainer)]
         validation: Any = trainer.val_dataloaders
-        held_out = validation.get("val") if isinstance(validation, dict) else None
-        if held_out is not None:
+        held_out = validation.get("val") if isinstance(validation, dict) else validation
+        if isinstance(held_out, DataLoader):
             loaders.append(indexed(held_out))
         return loaders
 

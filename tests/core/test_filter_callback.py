@@ -94,10 +94,11 @@ def test_auto_takes_a_second_forward_pass_where_it_is_faster(
     assert sizes == [size for epoch in range(4) for size in ([20, 12] if epoch in second else [20]) * 3]
 
 
-def test_auto_leaves_batch_normalization_two_samples(make_trainer: Make) -> None:
+@pytest.mark.parametrize("second_forward", [True, "auto"])
+def test_a_second_forward_pass_leaves_batch_normalization_two_samples(second_forward: Any, make_trainer: Make) -> None:
     x, y = problem("ce")
     loader = indexed(loader_of((x[:22], y[:22])))  # batches of 20 and 2
-    method = PRLLossLayer(0.4, second_forward="auto")
+    method = PRLLossLayer(0.4, second_forward=second_forward)
     module = fit(Plain(net=RecordsPasses()), [method], loader, make_trainer, max_epochs=1)
     assert [size for size, *_ in module.net.passes] == [20, 12, 2]
 

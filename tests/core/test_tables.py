@@ -80,6 +80,17 @@ def test_writing_takes_no_more_memory_than_its_rows(repeated: bool) -> None:
     assert torch.equal(table.rows, expected)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("shape", [(2,), (2, 3)])
+def test_a_row_that_is_not_finite_is_left_out(bad: float, shape: tuple[int, ...]) -> None:
+    table, index = started(4), torch.tensor([1, 2])
+    table.write(index, torch.full(shape, 0.5))
+    new_rows = torch.full(shape, 0.25)
+    new_rows.view(-1)[-1] = bad
+    table.write(index, new_rows)
+    assert table.read(index, new_rows).reshape(2, -1).amin(1).tolist() == [0.25, 0.5]
+
+
 def test_rows_share_neither_graph_nor_memory() -> None:
     table, index = started(4), torch.tensor([1, 2])
     weight = torch.ones(2, 3, requires_grad=True)

@@ -211,6 +211,8 @@ def test_callbacks_can_choose_the_samples(shuffle: bool) -> None:
     assert isinstance(loader.dataset, IndexedDataset)
     loader.sampler.selection = Selection(torch.tensor([8, 2, 5, 6, 1]))
     assert sorted(flat(loader)) == [1, 2, 5, 6, 8]
+    assert len(loader) == 1  # the fifth sample is not left alone
+    loader.sampler.selection = Selection(torch.arange(6))
     assert len(loader) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,33 @@ def test_classes_side_by_side_are_the_classes_one_by_one(selector: str) -> None:
     assert torch.equal(other.indices, selections[0].indices) == (selector != "stochastic_greedy")
 
 
+def with_rare_classes() -> Scores:
+    """20 classes of 3 samples, and one of 40; each is predicted as observed."""
+    targets = torch.cat([torch.arange(20).repeat(3), torch.full((40,), 20)])
+    return Scores(5.0 * F.one_hot(targets, 21), targets)
+
+
+@pytest.mark.parametrize("partition", ["predicted", "observed"])
+def test_classes_that_keep_no_sample_are_named_once(partition: Any) -> None:
+    crust = Crust(0.3, partition=partition)
+    message = rf"no sample of 20 of 21 {partition} classes \(labels 0, 1, 2, 3, 4 and 15 more\), .* set min_per_class=1"
+    with pytest.warns(UserWarning, match=message):
+        select(crust, with_rare_classes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        select(crust, with_rare_classes())
+
+
+@pytest.mark.parametrize(("min_per_class", "kept"), [(1, [1, 12]), (2, [2, 12]), (5, [3, 12]), (20, [3, 20])])
+def test_each_class_keeps_a_minimum(min_per_class: int, kept: list[int]) -> None:
+    """Or all samples of a smaller class."""
+    scored = with_rare_classes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        selection = select(Crust(0.3, min_per_class=min_per_class), scored)
+    assert torch.bincount(scored.targets[selection.indices]).tolist() == [kept[0]] * 20 + [kept[1]]
+
+
 def test_mixing_coefficients_follow_beta() -> None:
     scored = random_scores(4000)
     lam = select(Crust(mixup_alpha=2.0, mixup_beta=6.0), scored).lam
@@ -174,6 +202,11 @@ def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
         ({"weights": "radius"}, "weights must be one of"),
         ({"partner": "random"}, "partner must be one of"),
         ({"mixup_scope": "epoch"}, "mixup_scope must be one of"),
+        ({"fraction": "0.5"}, r"fraction must be a number in \(0, 1\], got '0.5'"),
+        ({"min_per_class": -1}, "min_per_class must not be negative, got -1"),
+        ({"min_per_class": 1.5}, r"min_per_class must be a whole number in \[0, inf\), got 1.5"),
+        ({"mixup_start_epoch": float("nan")}, r"mixup_start_epoch must be a number in \[0, inf\), got nan"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
         ({"mixup_alpha": 0.0}, "mixup_alpha must be positive, got 0.0"),
         ({"mixup_beta": -1.0}, "mixup_beta must be positive, got -1.0"),
     ],
@@ -324,8 +357,16 @@ def test_garbage_for_clean_labels_changes_nothing(
 def test_a_diverged_network_is_named(digits: Make, classifier: Make, make_trainer: Make) -> None:
     module = classifier()
     module.net[1].weight.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="not finite; the network that made it may have diverged"):
+    with pytest.raises(ValueError, match="the network has no finite output for any training sample; it diverged"):
         make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(module, datamodule=digits())
+
+
+def test_a_sample_without_finite_outputs_is_named(make_trainer: Make) -> None:
+    x = torch.randn(60, 64)
+    x[37, 0] = float("nan")
+    loader = indexed(DataLoader(TensorDataset(x, torch.arange(60) % 10), batch_size=20, shuffle=True))
+    with pytest.raises(ValueError, match="the network's outputs for training sample 37 are not finite"):
+        make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(WithCriterion(), loader)
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,36 @@ def test_without_a_penalty_it_is_cross_entropy(digits: Make, classifier: Make, m
         assert histories[0].column(name) == pytest.approx(histories[1].column(name), rel=1e-4)
 
 
+def test_a_forward_pass_whose_step_is_skipped_leaves_no_trace(make_trainer: Make) -> None:
+    class Skips(WithCriterion):
+        """Returns no loss where that is NaN, as a GradScaler skips the step."""
+
+        num_skipped = 0
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            x, y = batch
+            scale = float("nan") if (self.current_epoch, batch_idx) == (1, 0) else 1.0
+            loss = self.criterion(scale * self(x), y)
+            if loss.isfinite():
+                return loss
+            self.num_skipped += 1
+            return None
+
+    method, module = ELR(), Skips()
+    loader = indexed(DataLoader(TensorDataset(torch.randn(60, 64), torch.arange(60) % 10), 20, shuffle=True))
+    make_trainer(method, max_epochs=3).fit(module, loader)
+    assert module.num_skipped == 1
+    assert method.targets.rows is not None
+    totals = method.targets.rows.sum(1)
+    torch.testing.assert_close(totals.sort().values[[0, 19, 20, -1]], 1 - 0.7 ** torch.tensor([2.0, 2, 3, 3]))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"lam": -1.0}, "lam must not be negative, got -1.0"),
+        ({"lam": float("nan")}, r"lam must be a number in \[0, inf\), got nan"),
+        ({"beta": float("nan")}, r"beta must lie in \[0, 1\), got nan"),
         ({"beta": 1.0}, r"beta must lie in \[0, 1\), got 1.0"),
         ({"penalty": "l2"}, "penalty must be one of log, kl, got 'l2'"),
         ({"table_dtype": "int8"}, "table_dtype must be one of float32, float16, got 'int8'"),

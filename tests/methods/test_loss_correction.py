@@ -13,7 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from noisylabels_pl import BackwardCorrection, BackwardCorrectionLoss, ForwardCorrection, ForwardCorrectionLoss
+from noisylabels_pl import (
+    BackwardCorrection,
+    BackwardCorrectionLoss,
+    ForwardCorrection,
+    ForwardCorrectionLoss,
+    indexed,
+)
 from noisylabels_pl.cli.train import Experiment, train
 from noisylabels_pl.functional import (
     backward_correction,
@@ -23,7 +29,7 @@ from noisylabels_pl.functional import (
     transition_matrix,
 )
 from noisylabels_pl.report.transition import draw_transitions
-from tests.helpers import composed
+from tests.helpers import composed, foreign_loader
 
 Make = Callable[..., Any]
 PAIRFLIP = transition_matrix("pairflip", 10, 0.3)
@@ -165,6 +171,18 @@ def test_T_estimated_on_other_inputs(classifier: Make, make_trainer: Make, digit
         probs = module.eval()((x.float() - datamodule.arrays.mean) / datamodule.arrays.std).double().softmax(1)
     found = method.stages()[0].outputs(trainer, module)["T"]
     torch.testing.assert_close(found, estimate_transition_matrix(probs, quantile=1.0), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_T_is_estimated_on_training_and_validation_samples(
+    named: bool, classifier: Make, make_trainer: Make, digits: Make
+) -> None:
+    """Also where the only validation loader has no name."""
+    datamodule, module, trainer = digits(), classifier(), make_trainer(max_epochs=1)
+    train_loader, held_out = indexed(foreign_loader(datamodule)), foreign_loader(datamodule)
+    trainer.fit(module, train_loader, {"val": held_out} if named else held_out)
+    loaders = ForwardCorrection()._scoring_loaders(trainer)
+    assert [len(loader.dataset) for loader in loaders] == [len(datamodule.train_indices)] * 2  # type: ignore[arg-type]
 
 
 def test_T_from_a_file_is_reported(tmp_path: Path) -> None:
