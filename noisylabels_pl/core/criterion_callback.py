@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from noisylabels_pl.core.budget import budget_warnings
 from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
 from noisylabels_pl.core.loss_recorder import LossRecorder
 from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
@@ -69,6 +70,7 @@ class CriterionCallback(L.Callback, ABC):
         self._num_batches = 0  # of this epoch
         self._num_adjusted = 0  # losses of this epoch
         self._has_acted = False  # in this epoch: changed a loss, or the batch
+        self.warnings: list[str] = []  # about the last fit, see check_budget
 
     @property
     def state_key(self) -> str:
@@ -104,6 +106,18 @@ class CriterionCallback(L.Callback, ABC):
         if self.needs.separate_samples:
             return f"{self._name()} judges each sample, but {other._name()} mixes samples"
         return None
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        """Return the parts of the method that do not come about in a fit: a ramp that is longer, for example.
+
+        Args:
+            epochs: that the fit will have had at its end; may be infinite.
+            steps: optimizer steps until then; may be infinite.
+
+        Raises:
+            ValueError: the method would never act.
+        """
+        return []
 
     @property
     def call(self) -> LossCall:
@@ -156,6 +170,7 @@ class CriterionCallback(L.Callback, ABC):
         # Not in setup(): weight averaging deep-copies the module there, hooks included.
         if self.needs.criterion:
             self._attach(trainer, pl_module, others)
+        self.warnings = budget_warnings(trainer, self)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -144,6 +144,8 @@ class Crust(SelectionCallback):
         check_range("mixup_alpha", mixup_alpha, "(0, inf)")
         check_range("mixup_beta", mixup_beta, "(0, inf)")
         check_choice("mixup_scope", mixup_scope, MixupScope)
+        check_range("mixup_start_epoch", mixup_start_epoch, "[0, inf)")
+        check_range("seed", seed, "[0, inf)", integer=True)
         self.fraction = fraction
         self.selector = selector
         self.partition = partition
@@ -181,6 +183,12 @@ class Crust(SelectionCallback):
             draws = rng.beta(self.mixup_alpha, self.mixup_beta, size=len(indices))
             coefficients = torch.from_numpy(draws).float()
         return Selection(indices, weights, partners, coefficients, scores.targets.cpu()[partners])
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        warnings = super().check_budget(epochs, steps)
+        if self.partner != "none" and epochs <= self.mixup_start_epoch:
+            warnings.append(f"nothing is mixed: mixup_start_epoch={self.mixup_start_epoch} is after {epochs} epochs")
+        return warnings
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)

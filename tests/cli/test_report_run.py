@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from noisylabels_pl.cli import report_run
-from noisylabels_pl.cli.report_run import error_message
+from noisylabels_pl.cli.errors import error_message
 from noisylabels_pl.data import Digits
 from tests.helpers import composed
 
@@ -154,7 +154,7 @@ def test_names_are_those_that_the_command_line_chose(cli: Cli) -> None:
             r"there is no cifar-10-batches-py/data_batch_1 and no cifar10.npz\nunder root=data.*data=digits",
         ),
         (("data=mnist", "data.root=here"), r"MNIST/raw/train-images-idx3-ubyte\nunder root=here.*data=digits"),
-        (("data=npz",), "Missing mandatory value: data.path"),
+        (("data=npz",), "data.path has no value; set it: data.path=VALUE"),
         (("data=npz", "data.path=gone.npz"), "there is no file .*gone.npz"),
         (("noise.rate=1.5",), r"noise: rate must lie in \[0, 1\], got 1.5"),
         (("noise=matrix", "noise.matrix=[[1,0],[0,1]]"), r"T must be square with one row per class, \(10, 10\)"),
@@ -210,7 +210,7 @@ def test_errors_of_nested_classes_say_where_they_were_raised() -> None:
 
 def test_errors_of_the_configuration_take_one_line() -> None:
     config = OmegaConf.create({"data": {"path": "???"}, "method": {"rate": "${noise.rate}"}, "noise": {}})
-    assert error_message(raised_by(lambda: config.data.path)) == "Missing mandatory value: data.path"
+    assert error_message(raised_by(lambda: config.data.path)) == "data.path has no value; set it: data.path=VALUE"
     message = error_message(raised_by(lambda: config.method.rate))
     assert message == "method.rate: Interpolation key 'noise.rate' not found"
     config = OmegaConf.create({"net": {"_target_": "noisylabels_pl.nets.missing"}})
