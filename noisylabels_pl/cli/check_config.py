@@ -111,8 +111,7 @@ def _check_accelerator(accelerator: Any) -> None:
     found = {"gpu": has_cuda or has_mps, "cuda": has_cuda, "mps": has_mps}
     if not found.get(accelerator, True):
         raise ValueError(
-            f"trainer.accelerator={accelerator}, but torch {torch.__version__} finds no such device; take trainer=cpu, "
-            "or trainer=auto"
+            f"trainer.accelerator={accelerator}, but torch finds no such device; take trainer=cpu, or trainer=auto"
         )
 
 

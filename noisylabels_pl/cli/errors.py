@@ -99,7 +99,7 @@ def _parse_message(override: str) -> str:
 def _missing_option_message(file: str, options: Sequence[str]) -> str:
     """Return the line for an option that its group does not have."""
     group, _, option = file.partition("/")
-    ordered = sort_by_similarity(option, {*options, *group_options(group)})
+    ordered = sort_by_similarity(option, sorted({*options, *group_options(group)}))
     if not ordered:
         return f"there is no configuration {file}"
     return f"there is no {group}={option}; the options, the nearest first: {', '.join(ordered)}"

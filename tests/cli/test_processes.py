@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -88,3 +89,16 @@ def test_help_is_quick_and_lists_the_groups(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
     for group in ("data", "method"):
         assert f"{group}: {', '.join(options(group))}" in done.stdout
+
+
+@pytest.mark.processes
+def test_a_killed_rank_is_named_as_the_cause(tmp_path: Path) -> None:
+    command = [*COMMAND, *SMALL, "trainer=ddp_cpu", "method=ce", "trainer.max_epochs=3000", "hydra.run.dir=run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for_lines(process, tmp_path / "run" / "metrics.csv", 3)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert f"error: rank 1 (process {child}) was killed by SIGKILL" in errors
+    assert "Traceback" not in errors
