@@ -63,7 +63,9 @@ def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
     cli("-m", *SMALL, "method=ce,crust_paper", "noise.rate=0.2,0.6", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
     rows = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/result.json"))]
     assert [row["name"] for row in rows] == [
-        f"{method} on digits, sym {rate}, seed 0" for method in ("ce", "crust_paper") for rate in (0.2, 0.6)
+        f"{method} on digits, sym {rate}, train_size=400, val_fraction=0.2, max_epochs=1, seed 0"
+        for method in ("ce", "crust_paper")
+        for rate in (0.2, 0.6)
     ]
     # The methods of a sweep see the same labels.
     assert rows[0]["noise"] == rows[2]["noise"] != rows[1]["noise"]

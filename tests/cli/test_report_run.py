@@ -181,7 +181,7 @@ def test_a_run_that_diverges_leaves_strict_json_and_fails(cli: Cli, capsys: pyte
 
 
 def test_numbers_that_are_not_finite_are_null(cli: Cli) -> None:
-    folder = cli(*SHORT, "method=norm_clip", "method.max_norm=.inf", "trainer.max_epochs=1")
+    folder = cli(*SHORT, "method=norm_clip", "method.max_norm=inf", "trainer.max_epochs=1")
     row = json.loads((folder / "result.json").read_text(), parse_constant=pytest.fail)
     assert row["config"]["method"]["max_norm"] is None
 
