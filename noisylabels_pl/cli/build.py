@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
+from noisylabels_pl.callbacks import DivergedError, DivergenceCheck, EpochLines, History, LabelQuality, ProgressBar
 from noisylabels_pl.core import REGRESSION_LOSSES, TASKS, Artifacts, CriterionCallback, Supervised, check_task
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import NoisyDataModule
@@ -42,6 +42,7 @@ class Experiment:
         trainer: the Trainer.
         history: the metrics of all epochs.
         artifacts: the outputs of all stages of the method, such as an estimated transition matrix.
+        diverged: the error that ended the fit, if it diverged.
     """
 
     datamodule: NoisyDataModule
@@ -49,6 +50,13 @@ class Experiment:
     trainer: L.Trainer
     history: History
     artifacts: Artifacts = field(default_factory=dict)
+    diverged: DivergedError | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Options that have no effect in this fit, such as a ramp that is longer than it."""
+        parts = [self.datamodule, self.module, *self.trainer.callbacks]  # type: ignore[attr-defined]
+        return [warning for part in parts for warning in getattr(part, "warnings", ())]
 
 
 def build_trainer(
@@ -61,6 +69,7 @@ def build_trainer(
     log: bool = True,
     max_epochs: int | None = None,
     monitor: str | None = None,
+    stage: str | None = None,
 ) -> Experiment:
     """Build the module and the Trainer of a fit.
 
@@ -73,6 +82,7 @@ def build_trainer(
         log: whether to use the configured loggers, such as W&B. The CSV file is written in any case.
         max_epochs: used instead of ``config.trainer.max_epochs``, if given.
         monitor: used instead of ``config.monitor``, if given.
+        stage: name of the fit among those of a method of several, for the lines of progress.
 
     Returns:
         All that the fit needs; nothing is trained.
@@ -90,12 +100,16 @@ def build_trainer(
     if datamodule.clean_targets is not None:
         observed = datamodule.labels.observed[datamodule.train_indices]
         all_callbacks.append(LabelQuality(datamodule.clean_targets, observed))
-    all_callbacks += [*callbacks, history, _last_checkpoint(folder)]
+    all_callbacks += [*callbacks, DivergenceCheck(), history, _last_checkpoint(folder)]
     if len(datamodule.val_indices):
         all_callbacks.append(_best_checkpoint(folder, monitor or config.monitor))
-    show_progress = sys.stdout.isatty()
-    if show_progress:
+    progress = config.progress
+    if progress == "auto":
+        progress = "bar" if sys.stdout.isatty() else "lines"
+    if progress == "bar":
         all_callbacks.append(ProgressBar())
+    elif progress == "lines":
+        all_callbacks.append(EpochLines(stage))
 
     loggers = []
     if log:
@@ -108,7 +122,7 @@ def build_trainer(
         callbacks=all_callbacks,
         logger=loggers or False,
         default_root_dir=str(folder),
-        enable_progress_bar=show_progress,
+        enable_progress_bar=progress == "bar",
     )
     return Experiment(datamodule, module, trainer, history)
 

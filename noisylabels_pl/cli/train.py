@@ -12,7 +12,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from noisylabels_pl.callbacks import DivergedError
 from noisylabels_pl.cli.build import Experiment, build_trainer, check_method, close_wandb, task_of
+from noisylabels_pl.cli.lost_rank import lost_rank_error
 from noisylabels_pl.core import TASKS, Artifacts, Stage, StagedMethod, run_stages
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
 from noisylabels_pl.functional import check_choice
@@ -28,7 +30,7 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()
         callbacks: for the Trainer, besides those that every run has.
 
     Returns:
-        The fit; of a method of several stages, the last fit.
+        The fit; of a method of several stages, the last fit. If a fit has diverged, it is the last one.
 
     Raises:
         ValueError: an option is out of range, or two options do not go together.
@@ -62,7 +64,10 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()
     fitter = StageFitter(config, folder, datamodule, stages, callbacks)
     if len(stages) > 1:
         fitter.prepare_checkpoints()
-    artifacts = run_stages(stages, folder, fitter.fit, resume=config.resume is not None, given=revealed)
+    try:
+        artifacts = run_stages(stages, folder, fitter.fit, resume=config.resume is not None, given=revealed)
+    except DivergedError as error:
+        return replace(fitter.experiment, diverged=error)
     return replace(fitter.experiment, artifacts=artifacts)
 
 
@@ -110,7 +115,9 @@ class StageFitter:
             log=stage is self.stages[-1],
             max_epochs=stage.max_epochs,
             monitor=stage.monitor,
+            stage=stage.name if len(self.stages) > 1 else None,
         )
+        self.experiment = experiment
         trainer, module = experiment.trainer, experiment.module
         stage.initialize(module, artifacts)
         # Written before the fit, so that an interrupted run has them, too.
@@ -119,10 +126,14 @@ class StageFitter:
             self.datamodule.labels.save(self.folder / "noise.npz")
         try:
             trainer.fit(module, datamodule=self.datamodule, ckpt_path=self.resumed_checkpoint(stage))
-        except BaseException:
+        except DivergedError:
+            raise  # the report still logs to W&B
+        except BaseException as error:
+            lost_rank = lost_rank_error(trainer, error)
+            if lost_rank is not None:
+                raise lost_rank from error
             close_wandb(trainer)
             raise
-        self.experiment = experiment
         return trainer, module
 
     def folder_of(self, stage: Stage) -> Path:

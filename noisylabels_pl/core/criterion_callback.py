@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
 from noisylabels_pl.core.bad_samples import BadSamples
+from noisylabels_pl.core.budget import budget_warnings
 from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
 from noisylabels_pl.core.loss_recorder import LossRecorder
@@ -75,6 +76,7 @@ class CriterionCallback(L.Callback, ABC):
         self._num_batches = 0  # of this epoch
         self._num_adjusted = 0  # losses of this epoch
         self._has_acted = False  # in this epoch: changed a loss, or the batch
+        self.warnings: list[str] = []  # about the last fit, see check_budget
 
     @property
     def state_key(self) -> str:
@@ -110,6 +112,18 @@ class CriterionCallback(L.Callback, ABC):
         if self.needs.separate_samples:
             return f"{self._name()} judges each sample, but {other._name()} mixes samples"
         return None
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        """Return the parts of the method that do not come about in a fit: a ramp that is longer, for example.
+
+        Args:
+            epochs: that the fit will have had at its end; may be infinite.
+            steps: optimizer steps until then; may be infinite.
+
+        Raises:
+            ValueError: the method would never act.
+        """
+        return []
 
     @property
     def call(self) -> LossCall:
@@ -173,6 +187,7 @@ class CriterionCallback(L.Callback, ABC):
         # Not in setup(): weight averaging deep-copies the module there, hooks included.
         if self.needs.criterion:
             self._attach(trainer, pl_module, others)
+        self.warnings = budget_warnings(trainer, self)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

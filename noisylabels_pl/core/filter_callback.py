@@ -55,6 +55,9 @@ class FilterCallback(GradientCallback):
             depends_on_batch=self.filter.scope == "rank",
         )
 
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        return super().check_budget(epochs, steps) + self.filter.check_budget(epochs)
+
     @abstractmethod
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         """Return ``(B,)``: the score of each sample; the largest are dropped.

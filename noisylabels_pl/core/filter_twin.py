@@ -63,6 +63,9 @@ class FilterTwin(TwinModule):
         self.filter = BatchFilter(forget_rate, **(defaults | options))
         self.depends_on_batch = self.filter.scope == "rank"
 
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        return super().check_budget(epochs, steps) + self.filter.check_budget(epochs)
+
     @abstractmethod
     def scores(self, output: Tensor, target: Tensor) -> Tensor:
         """Return ``(B,)``: the score of each sample by one network's output; the largest are dropped for its peer.

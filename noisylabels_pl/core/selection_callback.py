@@ -92,6 +92,14 @@ class SelectionCallback(CriterionCallback):
             return f"both {ROLE_MEANING['samples']}"
         return super().conflict(other)
 
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        if epochs <= self.warmup_epochs:
+            raise ValueError(
+                f"{type(self).__name__} would never select samples: warmup_epochs={self.warmup_epochs} is no less than "
+                f"max_epochs={epochs}; raise max_epochs, or lower warmup_epochs"
+            )
+        return super().check_budget(epochs, steps)
+
     def values_for(
         self, field: Literal["weights", "lam", "partner_targets"], batch: Batch | Positions
     ) -> Tensor | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -96,6 +97,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         check_range("crop_padding", crop_padding, "[0, inf)", integer=True)
         check_choice("normalization", normalization, Normalization)
         check_range("num_workers", num_workers, "[0, inf)", integer=True)
+        check_range("seed", seed, "[0, inf)", integer=True)
         check_choice("resident", resident, (True, False, "auto"))
         if resident is True and num_workers:
             raise ValueError(
@@ -103,16 +105,17 @@ class NoisyDataModule(L.LightningDataModule, ABC):
                 "to auto"
             )
         self.label_noise = noise or LabelNoise()
-        self.batch_size = batch_size
+        # A whole number may be written as 1e3, which is a float.
+        self.batch_size = int(batch_size)
         self.val_fraction = val_fraction
-        self.train_size = train_size
-        self.crop_padding = crop_padding
+        self.train_size = None if train_size is None else int(train_size)
+        self.crop_padding = int(crop_padding)
         self.flip = flip
         self.normalization = normalization
         self.drop_last = drop_last
-        self.num_workers = num_workers
+        self.num_workers = int(num_workers)
         self.resident = resident
-        self.seed = seed
+        self.seed = int(seed)
         self._train_loader: DataLoader[Any] | None = None
         self._train_loader_trainer: L.Trainer | None = None  # the trainer that the loader was made for
         # By "train" or "test" and device; None for a dataset that is too large for the device.
@@ -122,6 +125,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self._augmentation: Augmentation | None = None
         self._augmentation_epoch = -1
         self._is_set_up = False
+        self.warnings: list[str] = []  # about options that have no effect
 
     @abstractmethod
     def load(self) -> Arrays:
@@ -161,7 +165,10 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         labels = self.labels.observed
         if self.arrays.is_regression:
             labels = torch.zeros(len(indices))  # one label for all, so the split is merely random
-        if self.train_size is not None and self.train_size < len(indices):
+        if self.train_size is not None and self.train_size > len(indices):
+            self.warnings.append(f"train_size={self.train_size} is more than the {len(indices)} samples that there are")
+            rank_zero_warn(self.warnings[-1])
+        elif self.train_size is not None and self.train_size < len(indices):
             indices, _ = stratified_split(indices, labels, self.train_size, rng)
         val_size = round(self.val_fraction * len(indices))
         self.val_indices, self.train_indices = stratified_split(indices, labels[indices], val_size, rng)

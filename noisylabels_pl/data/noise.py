@@ -97,6 +97,7 @@ class LabelNoise:
         check_choice("kind", kind, LabelNoiseKind)
         check_choice("count", count, Literal["bernoulli", "exact"])
         check_range("rate", rate, "[0, 1]")
+        check_range("seed", seed, "[0, inf)", integer=True)
         check_range("strength", strength, "[0, inf)")
         check_range("features", features, "[0, inf)")
         if rate and kind in ("none", "matrix", "file"):
@@ -110,7 +111,7 @@ class LabelNoise:
         self.kind = kind
         self.rate = rate
         self.count = count
-        self.seed = seed
+        self.seed = int(seed)
         self.map = map
         self.matrix = matrix
         self.path = path

@@ -203,6 +203,12 @@ class Crust(SelectionCallback):
         super().setup(trainer, pl_module, stage)
         self._has_warned = False
 
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        warnings = super().check_budget(epochs, steps)
+        if self.partner != "none" and epochs <= self.mixup_start_epoch:
+            warnings.append(f"nothing is mixed: mixup_start_epoch={self.mixup_start_epoch} is after {epochs} epochs")
+        return warnings
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         loader = training_loader(trainer)

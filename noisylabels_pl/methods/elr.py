@@ -169,6 +169,7 @@ class ELRPlus(TwinModule):
         check_range("ema_ramp", ema_ramp, "[0, inf)")
         check_range("mixup_alpha", mixup_alpha, "[0, inf)")
         check_range("coef_ramp", coef_ramp, "[0, inf)")
+        check_range("seed", seed, "[0, inf)", integer=True)
         self.lam = lam
         self.beta = beta
         self.two_networks = two_networks
@@ -198,6 +199,22 @@ class ELRPlus(TwinModule):
         first = self._loss(batch, 0, teachers[1])
         second = self._loss(batch, 1, teachers[0])
         return first, second
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        warnings = super().check_budget(epochs, steps)
+        if steps < self.coef_ramp:
+            last_lam = self.lam * sigmoid_rampup(int(steps), self.coef_ramp)
+            warnings.append(
+                f"coef_ramp={self.coef_ramp} is longer than the fit of {steps} steps: the penalty's weight ends at "
+                f"{last_lam:.3g}, not at lam={self.lam}"
+            )
+        if self.weight_average and steps < self.ema_ramp:
+            last_alpha = self.ema_alpha * sigmoid_rampup(int(steps), self.ema_ramp)
+            warnings.append(
+                f"ema_ramp={self.ema_ramp} is longer than the fit of {steps} steps: the teachers' momentum ends at "
+                f"{last_alpha:.3g}, not at ema_alpha={self.ema_alpha}"
+            )
+        return warnings
 
     def on_train_start(self) -> None:
         super().on_train_start()
