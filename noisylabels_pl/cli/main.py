@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 # The installed package contains the configuration files; in a checkout they lie beside the package.
 _IS_INSTALLED = find_spec("noisylabels_pl.conf") is not None
-_CONFIG_PATH = "pkg://noisylabels_pl.conf" if _IS_INSTALLED else str(Path(__file__).parents[2] / "conf")
+CONFIG_PATH = "pkg://noisylabels_pl.conf" if _IS_INSTALLED else str(Path(__file__).parents[2] / "conf")
 
 
-@hydra.main(version_base="1.3", config_path=_CONFIG_PATH, config_name="config")
+@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="config")
 def main(config: DictConfig) -> float | None:
     """Train and report one run.
 

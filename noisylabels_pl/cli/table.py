@@ -30,20 +30,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line; ``sys.argv`` if not given.
     """
-    options = _parser().parse_args(arguments)
     try:
-        rows = _chosen_rows(options)
-        if options.save is not None:
-            save_rows(rows, options.save)
-        text = make_table(
-            rows, options.number, by=options.by, form=options.format, paper=options.paper, transpose=options.transpose
-        )
+        table = table_of(arguments)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    if isinstance(text, str):
-        sys.stdout.write(f"{text}\n")
+    if isinstance(table, str):
+        sys.stdout.write(f"{table}\n")
     else:
-        Console().print(text)
+        Console().print(table)
+
+
+def table_of(arguments: Sequence[str] | None = None) -> object:
+    """Return the table that a command line asks for: a text, or for ``rich`` what a console prints.
+
+    Args:
+        arguments: of the command line; ``sys.argv`` if not given.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        ValueError: the runs of a cell must not be averaged, or an argument is wrong; the message says why.
+    """
+    options = _parser().parse_args(arguments)
+    rows = _chosen_rows(options)
+    if options.save is not None:
+        save_rows(rows, options.save)
+    return make_table(
+        rows, options.number, by=options.by, form=options.format, paper=options.paper, transpose=options.transpose
+    )
 
 
 def read_rows(paths: Sequence[Path]) -> list[Row]:
@@ -141,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--number",
-        type=_numbers,
+        type=number_list,
         default=["last", "best_val"],
         metavar="NAME,...",
         help=f"what to show, several separated by commas: {', '.join(NAMES)} (default: last,best_val)",
@@ -166,7 +179,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(text: str) -> list[str]:
+def number_list(text: str) -> list[str]:
+    """Return the names of quantities that a command line has, separated by commas."""
     names = _split(text)
     for name in names:
         if name not in NAMES:

@@ -9,7 +9,7 @@ from typing import Any
 from noisylabels_pl.report.tables.rows import Row
 
 # Keys that do not change what a run measures, whatever their group.
-_IGNORED = ("seed", "num_workers", "resident", "root", "path", "download")
+_IGNORED = ("num_workers", "resident", "root", "path", "download")
 _IGNORED_GROUPS = ("name", "resume", "threads", "logger", "checkpoint", "progress", "compile", "channels_last")
 _IGNORED_TRAINER = ("accelerator", "log_every_n_steps", "num_sanity_val_steps")
 
@@ -58,7 +58,7 @@ def make_grid(rows: Sequence[Row], by: Sequence[str] = ()) -> Grid:
         ValueError: runs of a cell differ in a key that changes what they measure, in their data, or have the same
             seed. The message names the key or the folders.
     """
-    settings = [_settings(row) for row in rows]
+    settings = [settings_of(row["config"]) for row in rows]
     problems = _labels(rows, settings, _problem_name, lambda key: key.startswith(("data.", "noise.")))
     methods = _method_labels(rows, settings, problems, by)
     grid = Grid(list(dict.fromkeys(methods)), list(dict.fromkeys(problems)), {}, {})
@@ -90,16 +90,26 @@ def _cell(title: str, rows: Sequence[Row]) -> Cell:
     return Cell(list(finished.values()), unfinished)
 
 
-def _settings(row: Row) -> dict[str, Hashable]:
-    """Return the configuration of a run by dotted key, without keys that do not change what it measures."""
+def settings_of(config: Mapping[str, Any], *, with_seeds: bool = False) -> dict[str, Hashable]:
+    """Return a configuration by dotted key, without keys that do not change what a run measures.
+
+    Args:
+        config: resolved.
+        with_seeds: whether seeds are among them.
+
+    Example:
+        >>> settings_of({"seed": 0, "threads": 2, "data": {"root": "/data", "batch_size": 32}})
+        {'data.batch_size': 32}
+    """
     settings: dict[str, Hashable] = {}
-    for group, value in row["config"].items():
+    for group, value in config.items():
         if group in _IGNORED_GROUPS:
             continue
         for key, leaf in _leaves(group, value):
             last = key.rpartition(".")[2]
             is_trainer = group == "trainer" and (last in _IGNORED_TRAINER or last.startswith("enable_"))
-            if last not in _IGNORED and not is_trainer:
+            is_ignored = last in _IGNORED or is_trainer or (last == "seed" and not with_seeds)
+            if not is_ignored:
                 settings[key] = leaf
     return settings
 

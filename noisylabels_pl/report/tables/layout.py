@@ -67,7 +67,7 @@ def lay_out(grid: Grid, numbers: Sequence[str], paper: PaperNumbers | None = Non
         (problem, quantity(number, grid.metrics[problem]), number) for problem in grid.problems for number in numbers
     ]
     body = [[Entry(method)] for method in methods]
-    p_values = [Entry("p, best against runner-up")]
+    p_values = [Entry("Welch p")]
     usual_n = _usual_number_of_runs(grid)
     for problem, shown, number in columns:
         summaries = {}
@@ -84,10 +84,11 @@ def lay_out(grid: Grid, numbers: Sequence[str], paper: PaperNumbers | None = Non
                 summary = summaries.get(method)
                 text += f" ({printed if summary is None else printed.compare(shown.factor * summary.mean)})"
             line.append(Entry(text, method == best))
+    notes = [meaning(number) for number in numbers if number in MEANINGS]
     if any(entry.text for entry in p_values[1:]):
         body.append(p_values)
+        notes.append("Welch p: two-sided p-value of the best against the runner-up.")
     title, labels = _column_labels([(problem, shown.label) for problem, shown, _ in columns])
-    notes = [meaning(number) for number in numbers if number in MEANINGS]
     if usual_n > 1:
         notes.append(f"Mean and standard deviation (n - 1) of {usual_n} runs, unless a cell says otherwise.")
     return Sheet(title, ["method", *labels], body, [*notes, *provenance(grid)])

@@ -53,7 +53,7 @@ def welch_p_value(first: Summary, second: Summary) -> float | None:
     Example:
         >>> p = welch_p_value(summarize([0.90, 0.92, 0.91]), summarize([0.80, 0.83, 0.82]))
         >>> round(p, 4)
-        0.0014
+        0.0017
     """
     if first.std is None or second.std is None:
         return None

@@ -56,7 +56,7 @@ def test_a_line_for_each_method_and_a_column_for_each_noise(runs: Path) -> None:
         ["method", "digits, sym 0.2", "digits, sym 0.4"],
         ["ce", "50.0 ± 1.0", "40.0 ± 1.0"],
         ["elr", "**70.0 ± 1.0**", "**60.0 ± 1.0**"],
-        ["p, best against runner-up", "< 0.001", "< 0.001"],
+        ["Welch p", "< 0.001", "< 0.001"],
     ]
 
 
@@ -72,7 +72,7 @@ def test_several_numbers_and_what_else_can_be_shown(runs: Path) -> None:
 
 
 def test_methods_can_be_columns(runs: Path) -> None:
-    assert table_of(runs, transpose=True)[0] == ["method", "ce", "elr", "p, best against runner-up"]
+    assert table_of(runs, transpose=True)[0] == ["method", "ce", "elr", "Welch p"]
 
 
 def test_options_that_differ_make_lines_of_their_own(save_run: SaveRun, runs: Path) -> None:
@@ -212,7 +212,7 @@ def test_every_format(runs: Path) -> None:
     rows = read_rows([runs])
     latex = str(make_table(rows, ["last"], form="tex"))
     assert r"elr & \textbf{70.0 $\pm$ 1.0} & \textbf{60.0 $\pm$ 1.0} \\" in latex
-    assert r"p, best against runner-up & $<$ 0.001" in latex
+    assert r"Welch p & $<$ 0.001" in latex
     assert "% last (%)" in latex
     records = list(csv.DictReader(io.StringIO(str(make_table(rows, ["last", "best_val"], form="csv")))))
     assert len(records) == 2 * 2 * 2
