@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     try:
         overrides = OverridesParser.create().parse_overrides(options.overrides)
-        study = open_study(options.folder, [override for override in overrides if override.is_sweep_override()])
+        study = open_study(options.folder, overrides)
         while len(_finished(study)) < options.trials:
             _run_trial(study, overrides, options, console)
     except ImportError:
@@ -56,32 +56,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"  {shlex.join(command)}", soft_wrap=True, highlight=False, markup=False)
 
 
-def open_study(folder: Path, space: Sequence[Override]) -> optuna.Study:
+def open_study(folder: Path, overrides: Sequence[Override]) -> optuna.Study:
     """Return the study that lies in a folder, or a new one.
 
     Args:
         folder: of the study and of all its runs.
-        space: the overrides with a set of values.
+        overrides: of the command line.
 
     Raises:
-        ValueError: there is no option to choose, or the folder has a study of other options.
+        ValueError: no override has a set of values, or the folder has a study of other overrides.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-    if not space:
-        raise ValueError(
-            "there is nothing to choose; give an option a set of values: method.fraction=interval(0.2,0.8)"
-        )
+    if not any(override.is_sweep_override() for override in overrides):
+        raise ValueError("there is nothing to choose; give an option a set of values: optim.lr=interval(0.01,0.1)")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
-    lines = sorted(str(override.input_line) for override in space)
-    known = study.user_attrs.setdefault("space", lines)
+    lines = sorted(str(override.input_line) for override in overrides)
+    known = study.user_attrs.get("overrides", lines)
     if known != lines:
-        raise ValueError(f"--folder {folder} has a search over {' '.join(known)}; name another folder")
-    study.set_user_attr("space", lines)
+        raise ValueError(f"--folder {folder} has the search {' '.join(known)}; name another folder")
+    study.set_user_attr("overrides", lines)
     # A sampler with the seed of the first session would propose the same random points again.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # of a search that was interrupted
