@@ -23,7 +23,7 @@ def parse(*overrides: str) -> list[object]:
     [
         ("optim.lr=interval(0.1,0.3)", 0.1, 0.3, False),
         ("optim.lr=tag(log,interval(0.001,1))", 0.001, 1.0, False),
-        ("method.warmup_epochs=interval(1,5)", 1, 5, True),
+        ("method.warmup_epochs=int(interval(1,5))", 1, 5, True),
         ("data.batch_size=16,32", 16, 32, True),
         ("method.warmup_epochs=range(1,4)", 1, 3, True),
     ],
@@ -79,7 +79,7 @@ def test_the_command_goes_on_where_it_was(tmp_path: Path, capsys: pytest.Capture
         (["method=ce"], "there is nothing to choose; give an option a set of values"),
         (
             ["method=ce", "optim.lr=interval(0.1,0.4)"],
-            "has the search method=ce optim.lr=interval(0.1,0.3); name another",
+            "has the search method=ce optim.lr=interval(0.1,0.3); name",
         ),
         (["optim.lr=interval(0.1"], "error: "),
     ],
