@@ -34,7 +34,8 @@ module = Classifier(make_network(), 10, optimizer)
 trainer = L.Trainer(max_epochs=60, callbacks=[{call}])"""
 
 _CRITERION = """\
-module = Classifier(make_network(), 10, optimizer, criterion={call})
+criterion = {call}
+module = Classifier(make_network(), 10, optimizer, criterion=criterion)
 trainer = L.Trainer(max_epochs=60)"""
 
 _TWIN = """\

@@ -9,7 +9,7 @@ import lightning as L
 
 from docs._pages.examples import example
 from docs._pages.methods import ROOT, Method, python_default, yes_or_no
-from noisylabels_pl.cli.table import make_table
+from noisylabels_pl.cli.table import table_of
 from noisylabels_pl.core import StagedMethod, TwinModule
 from noisylabels_pl.report.tables.rows import rows_of_file
 
@@ -156,14 +156,17 @@ def benchmarks() -> dict[str, dict[str, str]]:
 
 
 def _results(method: Method) -> Iterator[str]:
-    names = {method.name, *method.variants, "ce", "mse"}
+    """Yield a link to each page of measurements, and a table of the rows that are kept there."""
     for folder in method.words["results"]:
-        path = ROOT / "experiments" / folder / "rows.jsonl"
-        rows = [row for row in rows_of_file(path) if row["method"] in names] if path.is_file() else []
         heading = (ROOT / "experiments" / folder / "README.md").read_text().splitlines()[0].removeprefix("# ")
         yield f"[{heading}](../results/{folder}.md)"
-        if any(row["method"] in names - {"ce", "mse"} for row in rows):
-            yield f"\n{make_table(rows, ['last', 'best_val'], form='md')}"
+        path = ROOT / "experiments" / folder / "rows.jsonl"
+        measured = {row["method"] for row in rows_of_file(path)} if path.is_file() else set()
+        names = [name for name in (method.name, *method.variants) if name in measured]
+        if names:
+            plain = [name for name in ("ce", "mse") if name in measured]
+            table = table_of([str(path), f"--methods={','.join([*names, *plain])}", "--format=md"])
+            yield f"\n{table}"
         yield ""
 
 

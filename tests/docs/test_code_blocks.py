@@ -24,9 +24,13 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def _unbroken(block: str) -> list[str]:
+    return block.replace("\\\n", " ").splitlines()
+
+
 def commands() -> list[str]:
     """The lines that start this package's command line, without comments."""
-    lines = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    lines = [line for page in PAGES for block in blocks(page, "bash") for line in _unbroken(block)]
     return sorted({line for line in lines if re.search(r"python -m noisylabels_pl(\.sweep|\.search)? ", line)})
 
 
@@ -56,7 +60,7 @@ def test_commands_compose(command: str) -> None:
     words = shlex.split(command, comments=True)
     overrides = [word for word in words if "=" in word and not word.startswith(("-", "hydra"))]
     if ".search" in command:  # its values are sets to choose from
-        composed(*(override for override in overrides if "(" not in override))
+        composed(*(override for override in overrides if not re.search(r"[(,]", override)))
     elif ".sweep" in command or "-m" in words[3:]:
         assert make_cells(overrides, Path("sweeps"))
     else:
