@@ -19,7 +19,7 @@ from noisylabels_pl.cli.errors import JobFailedError, composition_message
 from noisylabels_pl.cli.options import CONF_FOLDER
 
 _IS_INSTALLED = find_spec("noisylabels_pl.conf") is not None
-_CONFIG_PATH = "pkg://noisylabels_pl.conf" if _IS_INSTALLED else str(CONF_FOLDER)
+CONFIG_PATH = "pkg://noisylabels_pl.conf" if _IS_INSTALLED else str(CONF_FOLDER)
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -38,7 +38,7 @@ def main() -> None:
         with _full_error(asked_for_traceback):
             return run(config)
 
-    start = hydra.main(version_base="1.3", config_path=_CONFIG_PATH, config_name="config")(job)
+    start = hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="config")(job)
     try:
         # Hydra then raises its errors instead of printing them, so that each can become a line with a remedy.
         with _full_error("1"):

@@ -21,15 +21,15 @@ def transition_matrix(
 
     With the rate :math:`r` and :math:`C` classes, the diagonal and the other entries are
 
-    ====================  ==================  ===================================
-    kind                  :math:`T_{ii}`      :math:`T_{ij}, i \neq j`
-    ====================  ==================  ===================================
-    ``"none"``            1                   0
-    ``"sym"``             :math:`1 - r`       :math:`r / (C - 1)`
-    ``"sym_inclusive"``   :math:`1 - r + r/C` :math:`r / C`
-    ``"pairflip"``        :math:`1 - r`       :math:`r` for :math:`j = i + 1 \bmod C`
-    ``"asym"``            :math:`1 - r`       :math:`r` for ``j = mapping[i]``
-    ====================  ==================  ===================================
+    ====================  ====================  ====================================
+    kind                  :math:`T_{ii}`        :math:`T_{ij}, i \neq j`
+    ====================  ====================  ====================================
+    ``"none"``            1                     0
+    ``"sym"``             :math:`1 - r`         :math:`r / (C - 1)`
+    ``"sym_inclusive"``   :math:`1 - r + r/C`   :math:`r / C`
+    ``"pairflip"``        :math:`1 - r`         :math:`r` for :math:`j = i + 1 \bmod C`
+    ``"asym"``            :math:`1 - r`         :math:`r` for ``j = mapping[i]``
+    ====================  ====================  ====================================
 
     The papers mean different things by "symmetric". ``"sym"`` draws one of the *other* classes (`CRUST
     <https://arxiv.org/abs/2011.07451>`_, `loss correction <https://arxiv.org/abs/1609.03683>`_, `Co-teaching
