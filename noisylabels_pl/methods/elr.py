@@ -154,6 +154,7 @@ class ELRPlus(TwinModule):
         check_range("ema_ramp", ema_ramp, "[0, inf)")
         check_range("mixup_alpha", mixup_alpha, "[0, inf)")
         check_range("coef_ramp", coef_ramp, "[0, inf)")
+        check_range("seed", seed, "[0, inf)", integer=True)
         self.lam = lam
         self.beta = beta
         self.two_networks = two_networks
