@@ -54,7 +54,7 @@ class SelectionCallback(CriterionCallback):
         criterion: str | None = None,
     ) -> None:
         super().__init__(criterion=criterion)
-        check_range("warmup_epochs", warmup_epochs, "[0, inf)")
+        check_range("warmup_epochs", warmup_epochs, "[0, inf)", integer=True)
         self.warmup_epochs = warmup_epochs
         self.scoring_loader = scoring_loader
         self.train_mode = train_mode

@@ -86,6 +86,10 @@ class IndexedLoader(DataLoader[Any]):
     """
 
     def __init__(self, *args: Any, as_batches: bool = False, **options: Any) -> None:
+        batches = options.get("batch_sampler")
+        if isinstance(batches, SelectionBatches):  # Lightning replaces its sampler, as for overfit_batches
+            options |= {"batch_sampler": None, "sampler": batches.sampler}
+            options |= {"batch_size": batches.batch_size, "drop_last": batches.drop_last}
         super().__init__(*args, **options)
         if isinstance(self.sampler, SelectionSampler) and self.batch_size is not None:
             batches = SelectionBatches(self.sampler, self.batch_size, self.drop_last)

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from noisylabels_pl.functional import check_range
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -53,6 +55,9 @@ class SelectionSampler(DistributedSampler[Any]):
         pad: whether to repeat the first samples until all ranks have equally many, as training needs. Without padding,
             for evaluation, every sample is visited exactly once.
 
+    Raises:
+        ValueError: ``seed`` is negative or no whole number.
+
     Attributes:
         selection: the samples of the coming epoch, ``None`` for all. With partners, keys are pairs of positions.
 
@@ -66,6 +71,7 @@ class SelectionSampler(DistributedSampler[Any]):
     """
 
     def __init__(self, dataset: Dataset[Any], *, shuffle: bool = True, seed: int = 0, pad: bool = True) -> None:
+        check_range("seed", seed, "[0, inf)", integer=True)
         super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
         self.pad = pad
         self.selection: Selection | None = None

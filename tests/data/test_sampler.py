@@ -226,3 +226,9 @@ def test_joined_batches_keep_the_order() -> None:
     sampler = over(30, seed=2)
     sampler.selection = Selection(torch.arange(9) * 3)
     assert list(chain.from_iterable(SelectionBatches(sampler, 4, drop_last=False))) == list(sampler)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, float("nan"), "0"])
+def test_wrong_seeds(seed: Any) -> None:
+    with pytest.raises(ValueError, match="seed must"):
+        over(3, seed=seed)
