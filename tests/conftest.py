@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 # Before torch is imported. Several pytest processes run side by side, and each has its processes; more threads than
 # cores would only wait for each other. The networks of the tests are too small to gain from threads.
@@ -90,14 +91,19 @@ def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Runs ``python -m noisylabels_pl`` with the given overrides in an empty folder; returns the run's folder."""
+    """Runs ``python -m noisylabels_pl`` with the given overrides in an empty folder; returns the run's folder.
+
+    A second run in the same folder replaces the first, unless it resumes it, or the test says ``replace=False``.
+    """
     from noisylabels_pl.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("COLUMNS", "120")
 
-    def run(*overrides: str, folder: str = "run") -> Path:
+    def run(*overrides: str, folder: str = "run", replace: bool = True) -> Path:
+        if replace and not any(override.startswith("resume=") for override in overrides):
+            shutil.rmtree(tmp_path / folder, ignore_errors=True)
         arguments = ["noisylabels_pl", *overrides, f"hydra.run.dir={folder}"]
         monkeypatch.setattr("sys.argv", arguments)
         main()

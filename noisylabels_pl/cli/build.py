@@ -12,18 +12,21 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from noisylabels_pl.callbacks import DivergedError, DivergenceCheck, EpochLines, History, LabelQuality, ProgressBar
+from noisylabels_pl.cli.checkpoints import AtomicCheckpointIO, Checkpoints
 from noisylabels_pl.core import REGRESSION_LOSSES, TASKS, Artifacts, CriterionCallback, Supervised, check_task
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import NoisyDataModule
 from noisylabels_pl.functional import check_choice
 
 _CLASSIFICATION_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
+
+SINGLE_STAGE = "fit"
+"""The name of the stage of a method that trains once."""
 
 # Some options of conf/method, for the message that a method is not made for the task of the data.
 SUGGESTED_METHODS = {
@@ -66,10 +69,10 @@ def build_trainer(
     method: Any,
     callbacks: Sequence[L.Callback] = (),
     *,
-    log: bool = True,
+    stage: str = SINGLE_STAGE,
+    is_last: bool = True,
     max_epochs: int | None = None,
     monitor: str | None = None,
-    stage: str | None = None,
 ) -> Experiment:
     """Build the module and the Trainer of a fit.
 
@@ -79,10 +82,11 @@ def build_trainer(
         datamodule: after ``setup()``.
         method: a criterion, a callback, or a module class with its own options bound.
         callbacks: for the Trainer, besides those that every run has.
-        log: whether to use the configured loggers, such as W&B. The CSV file is written in any case.
+        stage: name of the stage that is fitted, for its checkpoints and the lines of progress.
+        is_last: whether this is the run's last fit. Only that uses the configured loggers, such as W&B; the CSV file
+            is written in any case. An earlier fit keeps its best epoch in any case, because the next may need it.
         max_epochs: used instead of ``config.trainer.max_epochs``, if given.
         monitor: used instead of ``config.monitor``, if given.
-        stage: name of the fit among those of a method of several, for the lines of progress.
 
     Returns:
         All that the fit needs; nothing is trained.
@@ -100,19 +104,24 @@ def build_trainer(
     if datamodule.clean_targets is not None:
         observed = datamodule.labels.observed[datamodule.train_indices]
         all_callbacks.append(LabelQuality(datamodule.clean_targets, observed))
-    all_callbacks += [*callbacks, DivergenceCheck(), history, _last_checkpoint(folder)]
-    if len(datamodule.val_indices):
-        all_callbacks.append(_best_checkpoint(folder, monitor or config.monitor))
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        saving=config.checkpoint,
+        monitor=(monitor or config.monitor) if len(datamodule.val_indices) else None,
+        always_best=not is_last,
+        run={"config": to_json(config), "stage": stage},
+    )
+    all_callbacks += [*callbacks, DivergenceCheck(), history, checkpoints]
     progress = config.progress
     if progress == "auto":
         progress = "bar" if sys.stdout.isatty() else "lines"
     if progress == "bar":
         all_callbacks.append(ProgressBar())
     elif progress == "lines":
-        all_callbacks.append(EpochLines(stage))
+        all_callbacks.append(EpochLines(None if stage == SINGLE_STAGE else stage))
 
     loggers = []
-    if log:
+    if is_last:
         loggers = _make_loggers(config)
     if max_epochs is None:
         max_epochs = config.trainer.max_epochs
@@ -120,6 +129,7 @@ def build_trainer(
         config.trainer,
         max_epochs=max_epochs,
         callbacks=all_callbacks,
+        plugins=[*_make_plugins(config), AtomicCheckpointIO()],
         logger=loggers or False,
         default_root_dir=str(folder),
         enable_progress_bar=progress == "bar",
@@ -230,23 +240,9 @@ def _make_loggers(config: DictConfig) -> list[Logger]:
     return loggers
 
 
-def _last_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Return the callback that writes ``last.ckpt`` after every epoch."""
-    return ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="last",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-
-
-def _best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
-    """Return the callback that writes ``best.ckpt`` after the best epoch."""
-    return ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor=monitor,
-        mode="min" if monitor.endswith("loss") else "max",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+def _make_plugins(config: DictConfig) -> list[Any]:
+    """Return the Lightning plugins that ``trainer.plugins`` names."""
+    plugins = instantiate(config.trainer.get("plugins"), _convert_="all")
+    if plugins is None:
+        return []
+    return plugins if isinstance(plugins, list) else [plugins]

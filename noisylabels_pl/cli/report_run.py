@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +27,8 @@ from torch import Tensor
 from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
 from noisylabels_pl.cli.check_config import check_config, nearest_argument
 from noisylabels_pl.cli.errors import JobFailedError, error_message
+from noisylabels_pl.cli.resume import resume_command
+from noisylabels_pl.cli.run_folder import Job, check_is_free, goes_on_in, is_finished, read_result, save_origin
 from noisylabels_pl.cli.train import train
 from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.functional import transition_error
@@ -62,14 +65,44 @@ def run(config: DictConfig) -> float | None:
         The best accuracy or R2 on the noisy validation split, which a sweeper may maximize without a look at the test
         set; ``None`` without a validation split.
     """
+    hydra = HydraConfig.get()
+    is_sweep = hydra.mode == RunMode.MULTIRUN
+    job = Job(
+        Path(hydra.runtime.output_dir).absolute(),
+        dict(hydra.runtime.choices),
+        sweep=Path(hydra.sweep.dir).absolute() if is_sweep else None,
+        is_serial=is_sweep and hydra.launcher._target_.endswith("BasicLauncher"),
+    )
+    return run_job(config, job)
+
+
+def run_job(config: DictConfig, job: Job) -> float | None:
+    """Train and report, without Hydra.
+
+    Args:
+        config: of the run.
+        job: its folder, and where it comes from.
+
+    Returns:
+        As :func:`run`.
+    """
     _silence_advice()
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = job.folder
+    # The files describe the run, however many attempts it takes.
+    resume, config.resume = config.resume, None
     try:
         check_config(config)
+        job = replace(job, names=_names_of_data(job.names, config))
         if config.name is None:
-            config.name = _run_name(config)
-        _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1))
-        experiment = train(config, folder)
+            config.name = _run_name(config, job.names)
+        _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1), job.is_serial)
+        if not goes_on_in(folder, resume):
+            check_is_free(folder)
+        elif resume is not None and is_finished(config, resume, folder):
+            Console().print(f"Finished before: {folder}", soft_wrap=True, highlight=False, markup=False)
+            return _best_value(folder)
+        save_origin(job)
+        experiment = train(config, folder, resume=resume)
     except _SETTING_ERRORS as error:
         if "HYDRA_FULL_ERROR" in os.environ:  # developers want the traceback
             raise
@@ -77,17 +110,17 @@ def run(config: DictConfig) -> float | None:
         argument = nearest_argument(message, config)
         if argument is not None:
             message = f"{message}; the nearest is {argument}"
-        _end_with_error(message)
+        _end_with_error(message, job)
     except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:
-            _print_how_to_resume(folder)
+            _print_how_to_resume(job)
         sys.exit(130)  # the exit status of an interrupted command in a shell
     if experiment.trainer.is_global_zero:
-        report(experiment, config, folder, _chosen_names(config))
+        report(experiment, config, folder, job.names)
     close_wandb(experiment.trainer)
     # Only the first rank fails: Lightning kills it, in the middle of its report, if another one does.
     if experiment.diverged is not None and experiment.trainer.is_global_zero:
-        _end_with_error(str(experiment.diverged))
+        _end_with_error(str(experiment.diverged), job)
     return experiment.history.best(f"val/{experiment.history.metric}")
 
 
@@ -137,33 +170,31 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
             _log_to_wandb(logger, result, folder)
 
 
-def _end_with_error(message: str) -> NoReturn:
+def _end_with_error(message: str, job: Job) -> NoReturn:
     """Say in one line why the run failed, and end it; a sweep goes on with its next job."""
-    hydra = HydraConfig.get()
-    if hydra.mode != RunMode.MULTIRUN:
+    if job.sweep is None:
         sys.exit(f"error: {message}\n(HYDRA_FULL_ERROR=1 shows where)")
-    line = f"error in job {hydra.job.num} ({hydra.job.override_dirname}): {message}"
+    hydra_job = HydraConfig.get().job
+    line = f"error in job {hydra_job.num} ({hydra_job.override_dirname}): {message}"
     Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
     raise JobFailedError(message)
 
 
-def _chosen_names(config: DictConfig) -> dict[str, str | None]:
-    """Return the names of the chosen configurations by group, such as ``{"method": "crust"}``.
+def _names_of_data(names: Mapping[str, str | None], config: DictConfig) -> Mapping[str, str | None]:
+    """Return the chosen names by group, such as ``{"method": "crust"}``.
 
     The name of your own npz file stands for that of its configuration.
     """
-    names = dict(HydraConfig.get().runtime.choices)
     if names["data"] in ("npz", "npz_regression"):
-        names["data"] = Path(config.data.path).stem
+        return {**names, "data": Path(config.data.path).stem}
     return names
 
 
-def _run_name(config: DictConfig) -> str:
+def _run_name(config: DictConfig, names: Mapping[str, str | None]) -> str:
     """Return a run's name in titles, such as ``crust on digits, sym 0.4, fraction=0.3``.
 
     It has all options of the command line that change the result, but for the seed: runs of one name differ by chance.
     """
-    names = _chosen_names(config)
     name = f"{names['method']} on {names['data']}, {names['noise']}"
     rate = config.noise.get("rate")
     if rate is not None:
@@ -190,12 +221,10 @@ def _named_options(overrides: Sequence[str]) -> list[str]:
     return list(options.values())
 
 
-def _check_strategy(strategy: str, devices: Any) -> None:
+def _check_strategy(strategy: str, devices: Any, is_serial_sweep: bool) -> None:
     """Refuse a strategy that would hang, or lose its results."""
     if "spawn" in strategy or "fork" in strategy:
         raise ValueError(f"trainer.strategy={strategy} leaves the metrics in processes that end; use ddp")
-    hydra = HydraConfig.get()
-    is_serial_sweep = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher")
     if devices not in (1, "1") and is_serial_sweep:
         raise ValueError(
             f"each process of trainer.devices={devices} would start the whole sweep again; start the runs one by one "
@@ -204,30 +233,23 @@ def _check_strategy(strategy: str, devices: Any) -> None:
         )
 
 
-def _print_how_to_resume(folder: Path) -> None:
-    """Print the command that continues an interrupted run."""
-    checkpoints = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("*/checkpoints/last.ckpt")]
-    if checkpoints:
-        # Each stage has a checkpoint; the interrupted stage wrote the newest.
-        checkpoint = max(checkpoints, key=lambda path: path.stat().st_mtime)
-        command = shlex.join(_resume_command(checkpoint, folder))
-        message = f"The last finished epoch is saved. To go on from there:\n  {command}"
+def _best_value(folder: Path) -> float | None:
+    """Return what :func:`run` returned when the run was finished."""
+    result = read_result(folder) or {}
+    values = result["history"].get(f"val/{result['metric']}", [])
+    return max((value for value in values if value is not None and isfinite(value)), default=None)
+
+
+def _print_how_to_resume(job: Job) -> None:
+    """Print the command that continues an interrupted run, or the sweep that it belongs to."""
+    if any(job.folder.glob("**/checkpoints/last.ckpt")):
+        message = "The last finished epoch is saved. To go on from there:"
     else:
-        message = "No epoch was finished, so there is nothing to resume from."
-    Console(stderr=True).print(message, soft_wrap=True, highlight=False, markup=False)
-
-
-def _resume_command(checkpoint: Path, folder: Path) -> list[str]:
-    """Return this run's command line, with ``resume`` and the run's folder set."""
-    hydra = HydraConfig.get()
-    command = ["python", "-m", "noisylabels_pl"]
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            command.append(f"--config-dir={source.path}")
-    for override in hydra.overrides.task:
-        if not override.startswith("resume="):
-            command.append(override)
-    return [*command, f"resume={checkpoint}", f"hydra.run.dir={folder}"]
+        message = "No epoch was finished. To start again:"
+    if job.sweep is not None:
+        message = "Interrupted. To go on with this run and the rest of the sweep:"
+    command = resume_command(job.sweep or job.folder)
+    Console(stderr=True).print(f"{message}\n  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _log_to_wandb(logger: WandbLogger, result: dict[str, Any], folder: Path) -> None:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from noisylabels_pl.callbacks import DivergedError
-from noisylabels_pl.cli.build import Experiment, build_trainer, check_method, close_wandb, task_of
+from noisylabels_pl.cli.build import SINGLE_STAGE, Experiment, build_trainer, check_method, close_wandb, task_of
+from noisylabels_pl.cli.checkpoints import BEST, LAST, remove_checkpoints
 from noisylabels_pl.cli.lost_rank import lost_rank_error
+from noisylabels_pl.cli.run_folder import AUTO, RESULT, check_split, read_changes, resumable_checkpoint, save_config
 from noisylabels_pl.core import TASKS, Artifacts, Stage, StagedMethod, run_stages
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
+from noisylabels_pl.data.files import load_npz, remove_partial_files
 from noisylabels_pl.functional import check_choice
 
 
-def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()) -> Experiment:
+def train(
+    config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = (), *, resume: str | None = None
+) -> Experiment:
     """Fit the configured method on the configured data.
 
     Args:
@@ -28,17 +36,20 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()
         folder: the run's folder, for checkpoints, metrics, labels and the configuration. Stages before the last one
             have a folder of their name in it.
         callbacks: for the Trainer, besides those that every run has.
+        resume: the path of a checkpoint to go on from, or ``auto`` to go on in ``folder`` from where a run was left
+            there, if one was.
 
     Returns:
         The fit; of a method of several stages, the last fit. If a fit has diverged, it is the last one.
 
     Raises:
-        ValueError: an option is out of range, or two options do not go together.
-        FileNotFoundError: there is no checkpoint ``config.resume``, or the dataset is not where it should be.
+        ValueError: an option is out of range, or two options do not go together; or the run to go on with was trained
+            with other options.
+        FileNotFoundError: there is no checkpoint ``resume``, or the dataset is not where it should be.
     """
     # 1. The surroundings.
-    if config.resume is not None and not Path(config.resume).is_file():
-        raise FileNotFoundError(f"resume: there is no checkpoint {Path(config.resume).resolve()}")
+    check_choice("checkpoint", config.checkpoint, (True, False, "weights"))
+    changed = read_changes(config, resume, folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -58,14 +69,17 @@ def train(config: DictConfig, folder: Path, callbacks: Sequence[L.Callback] = ()
         stages = method.stages()
         revealed = {name: _reveal(datamodule.labels, name) for name in method.reveals}
     else:
-        stages = [Stage("fit", lambda artifacts: method)]
+        stages = [Stage(SINGLE_STAGE, lambda artifacts: method)]
 
     # 4. One fit for each stage.
-    fitter = StageFitter(config, folder, datamodule, stages, callbacks)
-    if len(stages) > 1:
-        fitter.prepare_checkpoints()
+    fitter = StageFitter(config, folder, datamodule, stages, callbacks, resume if changed is not None else None)
+    if changed is None:
+        fitter.remove_checkpoints()
+    else:
+        check_split(changed, _depends_on_batch(method))
+        fitter.check_resume(changed)
     try:
-        artifacts = run_stages(stages, folder, fitter.fit, resume=config.resume is not None, given=revealed)
+        artifacts = run_stages(stages, folder, fitter.fit, resume=changed is not None, given=revealed)
     except DivergedError as error:
         return replace(fitter.experiment, diverged=error)
     return replace(fitter.experiment, artifacts=artifacts)
@@ -81,6 +95,7 @@ class StageFitter:
         datamodule: after ``setup()``.
         stages: all stages of the run, in order.
         callbacks: for the Trainer of every stage, besides those that every run has.
+        resume: the path of a checkpoint, or ``auto``; ``None`` for a new run.
         experiment: the latest fit.
     """
 
@@ -89,6 +104,7 @@ class StageFitter:
     datamodule: NoisyDataModule
     stages: Sequence[Stage]
     callbacks: Sequence[L.Callback]
+    resume: str | None
     experiment: Experiment = field(init=False)
 
     def fit(self, stage: Stage, artifacts: Artifacts) -> tuple[L.Trainer, L.LightningModule]:
@@ -112,20 +128,20 @@ class StageFitter:
             self.datamodule,
             method,
             self.callbacks,
-            log=stage is self.stages[-1],
+            stage=stage.name,
+            is_last=stage is self.stages[-1],
             max_epochs=stage.max_epochs,
             monitor=stage.monitor,
-            stage=stage.name if len(self.stages) > 1 else None,
         )
         self.experiment = experiment
         trainer, module = experiment.trainer, experiment.module
         stage.initialize(module, artifacts)
+        checkpoint = self.resumed_checkpoint(stage)
         # Written before the fit, so that an interrupted run has them, too.
         if trainer.is_global_zero:
-            OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
-            self.datamodule.labels.save(self.folder / "noise.npz")
+            self._prepare_folder(stage, checkpoint)
         try:
-            trainer.fit(module, datamodule=self.datamodule, ckpt_path=self.resumed_checkpoint(stage))
+            trainer.fit(module, datamodule=self.datamodule, ckpt_path=checkpoint)
         except DivergedError:
             raise  # the report still logs to W&B
         except BaseException as error:
@@ -142,37 +158,73 @@ class StageFitter:
             return self.folder
         return self.folder / stage.name
 
-    def last_checkpoint(self, stage: Stage) -> Path:
-        """Return the path of the checkpoint that the stage writes after every epoch."""
-        return self.folder_of(stage) / "checkpoints" / "last.ckpt"
-
-    def resumed_checkpoint(self, stage: Stage) -> str | Path | None:
+    def resumed_checkpoint(self, stage: Stage) -> Path | None:
         """Return the checkpoint that the stage continues from, or ``None`` if it starts afresh."""
-        if self.config.resume is None or len(self.stages) == 1:
-            resume: str | None = self.config.resume
-            return resume
+        if self.resume is None:
+            return None
+        if self.resume != AUTO and len(self.stages) == 1:
+            return Path(self.resume)
         # A resumed run of several stages continues in the stage that it was interrupted in.
-        checkpoint = self.last_checkpoint(stage)
-        return checkpoint if checkpoint.is_file() else None
+        return resumable_checkpoint(self.folder_of(stage))
 
-    def prepare_checkpoints(self) -> None:
-        """Make sure that every checkpoint in the stages' folders belongs to this run.
+    def remove_checkpoints(self) -> None:
+        """Remove the checkpoints of an older run, because a later resume would continue from them."""
+        for stage in self.stages:
+            remove_checkpoints(self.folder_of(stage) / "checkpoints")
 
-        A new run deletes those that an older run left in the folder, because a later resume would continue from them.
-        A resumed run must continue from one of them.
+    def check_resume(self, changed: set[str]) -> None:
+        """Check that the run can go on in its folder.
+
+        Args:
+            changed: the keys that differ from the run's configuration.
 
         Raises:
-            ValueError: ``config.resume`` is not the checkpoint of one of the stages in the run's folder.
+            ValueError: the labels differ from those of the run; ``resume`` is not the checkpoint of one of its stages;
+                or a finished stage had another budget.
         """
-        checkpoints = [self.last_checkpoint(stage) for stage in self.stages]
-        if self.config.resume is None:
-            for checkpoint in checkpoints:
-                checkpoint.unlink(missing_ok=True)
-        elif Path(self.config.resume).resolve() not in [checkpoint.resolve() for checkpoint in checkpoints]:
+        saved = self.folder / "noise.npz"
+        if saved.is_file():
+            observed = torch.from_numpy(load_npz(saved, "resume")["observed"])
+            if not torch.equal(observed, self.datamodule.labels.observed):
+                raise ValueError(f"resume: the training labels are not those of the run, in {saved}; the data changed")
+        if len(self.stages) == 1:
+            return
+        own = [self.folder_of(stage) / "checkpoints" / LAST for stage in self.stages]
+        if self.resume not in (None, AUTO) and Path(self.resume).resolve() not in [path.resolve() for path in own]:
             raise ValueError(
-                f"resume={self.config.resume} is not the last.ckpt of a stage of this run; a method of several stages "
-                "goes on in its own folder: resume=FOLDER/checkpoints/last.ckpt hydra.run.dir=FOLDER"
+                f"resume={self.resume} is not the {LAST} of a stage of this run; a method of several stages goes on in "
+                "its own folder: resume=FOLDER/checkpoints/last.ckpt hydra.run.dir=FOLDER"
             )
+        finished = [stage.name for stage in self.stages[:-1] if (self.folder / f"{stage.name}.pt").is_file()]
+        if finished and "trainer.max_epochs" in changed:
+            raise ValueError(
+                f"resume: trainer.max_epochs cannot change, because stage {finished[0]} has finished with the old value"
+            )
+
+    def _prepare_folder(self, stage: Stage, checkpoint: Path | None) -> None:
+        """Write the files that describe the run, and tidy up after an interrupted one."""
+        remove_partial_files(self.folder)
+        (self.folder / RESULT).unlink(missing_ok=True)  # of a finished run that goes on with a longer budget
+        save_config(self.config, self.folder)
+        self.datamodule.labels.save(self.folder / "noise.npz")
+        checkpoints = self.folder_of(stage) / "checkpoints"
+        if checkpoint is not None and checkpoint.parent.resolve() != checkpoints.resolve():
+            # The checkpoint knows the score of the best epoch, and a run that goes on elsewhere needs its weights, too.
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            if (checkpoint.parent / BEST).is_file():
+                shutil.copyfile(checkpoint.parent / BEST, checkpoints / BEST)
+        if self.config.checkpoint is not True:
+            for earlier in self.stages[: self.stages.index(stage)]:
+                remove_checkpoints(self.folder_of(earlier) / "checkpoints")
+
+
+def _depends_on_batch(method: Any) -> bool:
+    """Return whether splitting a batch among processes changes what a method does."""
+    if isinstance(method, partial):
+        module_class: Any = method.func
+        return module_class.depends_on_batch or method.keywords.get("scope") == "rank"
+    needs = getattr(method, "needs", None)
+    return needs is not None and needs.depends_on_batch
 
 
 def _reveal(labels: NoisyLabels, name: str) -> Tensor:

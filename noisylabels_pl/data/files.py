@@ -27,11 +27,14 @@ _UNREADABLE = (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zli
 def write_atomically(path: Path) -> Iterator[Path]:
     """Write a file all-or-nothing: a reader finds the old file, the new one, or none, but never half of one.
 
+    This also holds after a power failure: the new file is on the disk before it replaces the old one.
+
     Args:
         path: the file.
 
     Yields:
-        A path beside it to write to. That file replaces ``path`` when the block ends, and is removed if it fails.
+        A path beside it to write to. That file replaces ``path`` when the block ends, and is removed if it fails. Only
+        a process that is killed leaves it behind, see :func:`remove_partial_files`.
 
     Example:
         >>> with write_atomically(Path("result.json")) as partial:  # doctest: +SKIP
@@ -40,8 +43,23 @@ def write_atomically(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes left of files that they were writing by :func:`write_atomically`.
+
+    Args:
+        folder: it and all folders in it. No process may be writing there.
+
+    Example:
+        >>> remove_partial_files(Path("outputs/my-run"))
+    """
+    for partial in folder.rglob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.data.arrays import Array, check_labels, check_targets
-from noisylabels_pl.data.files import load_npz
+from noisylabels_pl.data.files import load_npz, write_atomically
 from noisylabels_pl.functional import empirical_transition_matrix
 
 
@@ -109,7 +109,8 @@ class NoisyLabels:
             "features": self.features,
         }
         known: dict[str, Any] = {name: array.numpy() for name, array in arrays.items() if array is not None}
-        np.savez_compressed(path, **known)
+        with write_atomically(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **known)
 
     @classmethod
     def load(

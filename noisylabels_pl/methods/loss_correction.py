@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -270,6 +270,7 @@ def _best_checkpoint(trainer: L.Trainer) -> str | None:
     """Return the path of the checkpoint with the lowest noisy-validation loss, if one was saved."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == "val/loss" and callback.best_model_path:
-            return callback.best_model_path
+        if isinstance(callback, Checkpoint) and getattr(callback, "monitor", None) == "val/loss":
+            path: str = callback.best_model_path  # type: ignore[attr-defined]
+            return path or None
     return None

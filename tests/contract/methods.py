@@ -97,8 +97,9 @@ def one_of_each_mechanism() -> list[Any]:
 
 def run(method: str, folder: Path, *overrides: str, callbacks: Sequence[L.Callback] = ()) -> Experiment:
     """A small run, as the command line makes it."""
-    needed = NEEDED.get(method, ())
-    return train(composed_method(method, *needed, *SMALL, *overrides), folder, callbacks)
+    config = composed_method(method, *NEEDED.get(method, ()), *SMALL, *overrides)
+    resume, config.resume = config.resume, None
+    return train(config, folder, callbacks, resume=resume)
 
 
 def as_callbacks(name: str) -> list[L.Callback]:
