@@ -46,7 +46,7 @@ class BadSamples:
         Raises:
             ValueError: there is such a sample; on a GPU, perhaps in an earlier batch.
         """
-        waits_for_device = is_suspect.device.type != "cpu"
+        waits_for_device = reading_waits(is_suspect.device)
         if not waits_for_device and not is_suspect.any():
             return
         for is_bad in _bad_rows(batch):
@@ -86,6 +86,16 @@ class BadSamples:
     def forget(self) -> None:
         """Forget what was noted."""
         self._unread = []
+
+
+def reading_waits(device: torch.device) -> bool:
+    """Return True if reading a value of a tensor waits for the device to finish its work.
+
+    Example:
+        >>> reading_waits(torch.device("cpu")), reading_waits(torch.device("cuda"))
+        (False, True)
+    """
+    return device.type != "cpu"
 
 
 def listed(kind: str, numbers: Tensor) -> str:
