@@ -9,10 +9,11 @@ from typing import Any
 import lightning as L
 import pytest
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 
 from noisylabels_pl.cli.build import SUGGESTED_METHODS, build_trainer, check_method, close_wandb, task_of, to_json
+from noisylabels_pl.cli.checkpoints import AtomicCheckpointIO, Checkpoints
 from noisylabels_pl.core import TASKS
 from noisylabels_pl.data import Diabetes
 from tests.helpers import composed, options
@@ -61,25 +62,33 @@ def test_a_loss_of_unknown_purpose_is_accepted_for_any_task() -> None:
 def test_a_stage_may_have_its_own_length_and_monitor(digits: Make, tmp_path: Path) -> None:
     config = composed("logger=tensorboard", "trainer=cpu", "method=ce")
     experiment = build_trainer(
-        config, tmp_path, digits(), nn.CrossEntropyLoss(), log=False, max_epochs=2, monitor="val/loss"
+        config, tmp_path, digits(), nn.CrossEntropyLoss(), is_last=False, max_epochs=2, monitor="val/loss"
     )
     assert experiment.trainer.max_epochs == 2
     assert not experiment.trainer.loggers
     assert experiment.history.path == tmp_path / "metrics.csv"
-    checkpoints = [callback for callback in experiment.trainer.callbacks if isinstance(callback, ModelCheckpoint)]
-    assert [(checkpoint.filename, checkpoint.monitor) for checkpoint in checkpoints] == [
-        ("last", None),
-        ("best", "val/loss"),
-    ]
-    assert checkpoints[1].mode == "min"
+    (checkpoints,) = experiment.trainer.checkpoint_callbacks
+    assert isinstance(checkpoints, Checkpoints)
+    assert (checkpoints.monitor, checkpoints.always_best) == ("val/loss", True)
 
 
 def test_without_validation_there_is_no_best_checkpoint(digits: Make, tmp_path: Path) -> None:
     config = composed("trainer=cpu", "method=ce")
     experiment = build_trainer(config, tmp_path, digits(val_fraction=0), nn.CrossEntropyLoss())
-    checkpoints = [callback for callback in experiment.trainer.callbacks if isinstance(callback, ModelCheckpoint)]
-    assert [checkpoint.filename for checkpoint in checkpoints] == ["last"]
+    (checkpoints,) = experiment.trainer.checkpoint_callbacks
+    assert isinstance(checkpoints, Checkpoints)
+    assert checkpoints.monitor is None
     assert experiment.trainer.max_epochs == config.trainer.max_epochs
+
+
+def test_plugins_of_the_configuration_are_kept(digits: Make, tmp_path: Path) -> None:
+    plugin = "{_target_: lightning.pytorch.plugins.environments.LightningEnvironment}"
+    for plugins in (plugin, f"[{plugin}]"):
+        config = composed("trainer=cpu", "method=ce", f"+trainer.plugins={plugins}")
+        strategy = build_trainer(config, tmp_path, digits(), nn.CrossEntropyLoss()).trainer.strategy
+        assert isinstance(strategy.checkpoint_io, AtomicCheckpointIO)
+    connector = build_trainer(config, tmp_path, digits(), nn.CrossEntropyLoss()).trainer._accelerator_connector
+    assert isinstance(connector.cluster_environment, LightningEnvironment)
 
 
 @pytest.mark.parametrize("method", ["crust", L.LightningModule()], ids=["a name", "a module"])

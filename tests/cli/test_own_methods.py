@@ -190,16 +190,6 @@ def test_resumed_equals_uninterrupted(own: Cli, fails_at: tuple[str, int], resum
         assert (metrics.read_text(), metrics.stat().st_mtime_ns) == before
 
 
-def test_resuming_takes_nothing_of_an_older_run_in_the_folder(own: Cli) -> None:
-    whole = own("method=two_stages", folder="whole")
-    folder = own("method=two_stages", "seed=1")
-    with pytest.raises(RuntimeError, match="pulled the plug"):
-        own("method=two_stages", fails_at=("count", STEPS + 3))
-    own("method=two_stages", f"resume={folder / 'count' / 'checkpoints' / 'last.ckpt'}")
-    assert Log.fitted == ["count", "correct"]
-    assert_same(whole, folder)
-
-
 def test_another_runs_checkpoint_is_refused(own: Cli) -> None:
     folder = own("method=two_stages")
     with pytest.raises(ValueError, match=r"goes on in its own folder: resume=FOLDER.* hydra.run.dir=FOLDER"):

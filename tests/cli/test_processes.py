@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.reliability.compare import differences
 from tests.helpers import options, wait_for_lines
 
 Cli = Callable[..., Path]
@@ -22,41 +22,59 @@ COMMAND = [sys.executable, "-m", "noisylabels_pl"]
 SMALL = ["trainer=cpu", "data.train_size=400", "data.val_fraction=0.2"]
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+def interrupt(process: subprocess.Popen[str]) -> str:
+    """Press Ctrl-C; return the command that the process prints."""
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    command = errors.strip().splitlines()[-1].strip()
+    assert command.startswith("python -m noisylabels_pl.resume ")
+    return command.replace("python", sys.executable, 1)
 
 
-@pytest.mark.processes
-def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes(cli: Cli, tmp_path: Path) -> None:
-    command = [*COMMAND, *SMALL, "trainer.max_epochs=300", "hydra.run.dir=run"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
+def start(*command: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *command],
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in background
     )
-    metrics = tmp_path / "run" / "metrics.csv"
-    wait_for_lines(process, metrics, 9)  # past the first selections
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    resume = shlex.split(errors.strip().splitlines()[-1])
-    assert resume[:3] == ["python", "-m", "noisylabels_pl"]
-    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    epochs = last["epoch"] + 3
-    resume = [sys.executable, *resume[1:], f"trainer.max_epochs={epochs}"]
-    subprocess.run([item for item in resume if item != "trainer.max_epochs=300"], cwd=tmp_path, check=True, timeout=120)
-    cli(*SMALL, f"trainer.max_epochs={epochs}", folder="whole")
-    whole = json.loads((tmp_path / "whole" / "result.json").read_text())
-    resumed = json.loads((tmp_path / "run" / "result.json").read_text())
-    for name in ("epoch", "step", "test/acc", "train/loss", "selection/size", "selection/overlap"):
-        assert resumed["history"][name] == whole["history"][name], name
-    for name, value in weights(tmp_path / "whole").items():
-        assert torch.equal(value, weights(tmp_path / "run")[name]), name
-    assert len(metrics.read_text().splitlines()) == 1 + epochs
+
+
+@pytest.mark.processes
+def test_ctrl_c_prints_the_command_that_resumes(cli: Cli, tmp_path: Path) -> None:
+    """In a folder whose name means something to shells and to Hydra."""
+    project = tmp_path / "müller's {project} (1), ${x}=[0] #2"
+    project.mkdir()
+    process = start(*SMALL, "trainer.max_epochs=300", "hydra.run.dir=run", cwd=project)
+    run = project / "run"
+    wait_for_lines(process, run / "metrics.csv", 9)  # past the first selections
+    command = interrupt(process)
+    epochs = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 3
+    # From anywhere, as the printed command is run by people.
+    subprocess.run(f"{command} trainer.max_epochs={epochs}", shell=True, cwd=tmp_path, check=True, timeout=120)
+    whole = cli(*SMALL, f"trainer.max_epochs={epochs}", folder="whole")
+    assert differences(whole, run) == []
+
+
+@pytest.mark.processes
+def test_ctrl_c_in_a_sweep_prints_the_command_that_goes_on_with_it(cli: Cli, tmp_path: Path) -> None:
+    project = tmp_path / "project (1)"
+    project.mkdir()
+    sweep = ("-m", *SMALL, "method=ce", "trainer.max_epochs=6,40,5", "hydra.sweep.dir=sweep")
+    process = start(*sweep, cwd=project)
+    wait_for_lines(process, project / "sweep" / "1" / "metrics.csv", 4)
+    command = interrupt(process)
+    first = (project / "sweep" / "0" / "result.json").stat().st_mtime_ns
+    assert not (project / "sweep" / "2").exists()
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=120)
+    assert (project / "sweep" / "0" / "result.json").stat().st_mtime_ns == first
+    for job, epochs in (("1", 40), ("2", 5)):
+        whole = cli(*SMALL, "method=ce", f"trainer.max_epochs={epochs}", folder=f"whole-{job}")
+        assert differences(whole, project / "sweep" / job) == []
 
 
 def test_a_sweep(cli: Cli, tmp_path: Path) -> None:

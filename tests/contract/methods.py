@@ -146,6 +146,7 @@ def record(method: str, folder: Path, *overrides: str) -> dict[str, Any]:
         "history": experiment.history.columns(),
         "clean_targets": experiment.datamodule.clean_targets,
         "rank": experiment.trainer.global_rank,
+        "folder": folder,
     }
 
 

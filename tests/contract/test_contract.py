@@ -21,6 +21,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from experiments.reliability.compare import differences
 from noisylabels_pl import indexed
 from noisylabels_pl.core import CriterionCallback, SelectionCallback, StagedMethod, bad_samples
 from noisylabels_pl.data import LabelNoise
@@ -80,11 +81,10 @@ def test_resumed_equals_uninterrupted(method: str, when: str, plain_record: Make
         pytest.skip("a staged run resumes from its own last.ckpt, which is written at the epoch's end")
     whole = plain_record(method)
     folder = interrupted_run(method)
-    found = folder.glob("run/**/last.ckpt" if when == "at the epoch's end" else "validated.ckpt")
-    last = max(found, key=lambda path: path.stat().st_mtime)
-    recorder = Recorder()
     # Workers prefetch, so a wrong order of the first batches would show.
-    resumed = run(method, folder / "run", f"resume={last}", "data.num_workers=2", callbacks=[recorder])
+    recorder = Recorder()
+    resume = "auto" if when == "at the epoch's end" else folder / "validated.ckpt"
+    resumed = run(method, folder / "run", f"resume={resume}", "data.num_workers=2", callbacks=[recorder])
     if when == "after validation":
         # Lightning does not save what it had averaged of the epoch's steps.
         rows = whole["callbacks"]["History"]["rows"]
@@ -95,6 +95,8 @@ def test_resumed_equals_uninterrupted(method: str, when: str, plain_record: Make
     assert_same(state(resumed), {key: whole[key] for key in STATE})
     for epoch in (7, 8):
         assert recorder.visited[epoch] == whole["visited"][epoch]
+    if when == "at the epoch's end":
+        assert differences(whole["folder"], folder / "run", ignored=["num_workers"]) == []
 
 
 @every_method
