@@ -28,7 +28,15 @@ from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
 from noisylabels_pl.cli.check_config import check_config, nearest_argument
 from noisylabels_pl.cli.errors import JobFailedError, error_message
 from noisylabels_pl.cli.resume import resume_command
-from noisylabels_pl.cli.run_folder import Job, check_is_free, goes_on_in, is_finished, read_result, save_origin
+from noisylabels_pl.cli.run_folder import (
+    Job,
+    check_is_free,
+    goes_on_in,
+    is_finished,
+    may_change,
+    read_result,
+    save_origin,
+)
 from noisylabels_pl.cli.train import train
 from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.functional import transition_error
@@ -49,9 +57,16 @@ _SETTING_ERRORS = (
 
 # The groups whose options change a run's result, and the keys among them that do not, or are in its name anyway.
 _NAMED_GROUPS = ("method", "noise", "data", "net", "optim", "schedule", "trainer")
+# The title says these otherwise, or need not say them.
 _UNNAMED_KEYS = (
-    *("method", "noise", "noise.rate", "data", "data.root", "data.path", "data.download", "data.class_names"),
-    *("data.target_names", "data.num_workers", "data.resident", "trainer", "trainer.accelerator", "trainer.devices"),
+    "method",
+    "noise",
+    "noise.rate",
+    "data",
+    "data.path",
+    "data.class_names",
+    "data.target_names",
+    "trainer",
 )
 
 
@@ -193,7 +208,8 @@ def _names_of_data(names: Mapping[str, str | None], config: DictConfig) -> Mappi
 def _run_name(config: DictConfig, names: Mapping[str, str | None]) -> str:
     """Return a run's name in titles, such as ``crust on digits, sym 0.4, fraction=0.3``.
 
-    It has all options of the command line that change the result, but for the seed: runs of one name differ by chance.
+    It has all options of the command line that change the result, but for the seed, and for the budget, which may grow
+    when a run goes on.
     """
     name = f"{names['method']} on {names['data']}, {names['noise']}"
     rate = config.noise.get("rate")
@@ -216,7 +232,8 @@ def _named_options(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         group = key.partition(".")[0]
-        if group in _NAMED_GROUPS and key not in _UNNAMED_KEYS and not key.endswith("seed"):
+        is_named = group in _NAMED_GROUPS and key not in _UNNAMED_KEYS and not may_change(key)
+        if is_named and not key.endswith("seed"):
             options[key] = override.lstrip("+").removeprefix(f"{group}.")
     return list(options.values())
 
