@@ -91,12 +91,25 @@ def methods() -> list[Method]:
         module, _, class_name = target.rpartition(".")
         variants = {}
         for variant, text in files.items():
-            if re.search(rf"^  - {name}$", text, re.MULTILINE):
+            if variant != name and _ancestors(variant, files)[-1] == name:
                 comment = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-                variants[variant] = (comment, _options(text))
+                changes = {
+                    option.name: option
+                    for file in _ancestors(variant, files)[-2::-1]
+                    for option in _options(files[file])
+                }
+                variants[variant] = (comment, list(changes.values()))
         cls = getattr(importlib.import_module(module), class_name)
         found.append(Method(str(name), entry, cls, _options(files[name]), variants))
     return found
+
+
+def _ancestors(variant: str, files: dict[str, str]) -> list[str]:
+    """Return a configuration, the one that it inherits from, and so on to the method's own."""
+    chain = [variant]
+    while parent := re.search(r"^defaults:\n  - (\w+)$", files[chain[-1]], re.MULTILINE):
+        chain.append(parent[1])
+    return chain
 
 
 def _options(text: str) -> list[Option]:
