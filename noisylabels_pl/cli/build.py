@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, WandbLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from noisylabels_pl.callbacks import DivergedError, DivergenceCheck, EpochLines, History, LabelQuality, ProgressBar
@@ -125,11 +125,15 @@ def build_trainer(
         loggers = _make_loggers(config)
     if max_epochs is None:
         max_epochs = config.trainer.max_epochs
+    plugins = _make_plugins(config)
+    trainer_config = config.trainer.copy()
+    with open_dict(trainer_config):
+        trainer_config.pop("plugins", None)
     trainer = instantiate(
-        config.trainer,
+        trainer_config,
         max_epochs=max_epochs,
         callbacks=all_callbacks,
-        plugins=[*_make_plugins(config), AtomicCheckpointIO()],
+        plugins=[*plugins, AtomicCheckpointIO()],
         logger=loggers or False,
         default_root_dir=str(folder),
         enable_progress_bar=progress == "bar",

@@ -99,19 +99,10 @@ class BatchFilter:
         return forget_rate_schedule(epoch, self.forget_rate, ramp_epochs=self.ramp_epochs, schedule=self.schedule)
 
     def check_budget(self, epochs: float) -> list[str]:
-        """Return a warning if the ramp is longer than a fit; see ``check_budget`` of the methods.
-
-        Raises:
-            ValueError: no epoch of the fit drops a sample.
-        """
-        if epochs >= self.ramp_epochs:
+        """Return a warning if the ramp is longer than a fit; see ``check_budget`` of the methods."""
+        last_rate = self.rate(max(int(epochs) - 1, 0)) if epochs < self.ramp_epochs else self.forget_rate
+        if last_rate == self.forget_rate:
             return []
-        last_rate = self.rate(int(epochs) - 1)
-        if last_rate == 0 < self.forget_rate:
-            raise ValueError(
-                f"no sample would be dropped: the ramp of ramp_epochs={self.ramp_epochs} does not leave 0 in "
-                f"max_epochs={epochs}; raise max_epochs, or lower ramp_epochs"
-            )
         return [
             f"ramp_epochs={self.ramp_epochs} is longer than the fit of {epochs} epochs: its last epoch drops "
             f"{last_rate:.3g} of a batch, not forget_rate={self.forget_rate}"

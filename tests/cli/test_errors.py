@@ -64,7 +64,9 @@ def test_the_page_has_the_line_of_each_mistake(
     printed = capsys.readouterr()
     if arguments.startswith("-m"):  # the line of the job stands before that of the whole sweep
         line = f"{printed.err}{line}"
-    assert line.replace(str(tmp_path), "/home/you") == expected.strip()
+    expected, ellipsis, _ = expected.strip().partition(", ...")
+    line = line.replace(str(tmp_path), "/home/you")
+    assert line.startswith(expected) if ellipsis else line == expected
 
 
 def test_a_key_of_ones_own_may_serve_an_interpolation(cli: Cli) -> None:
@@ -111,7 +113,7 @@ def test_developers_get_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_ctrl_c_before_the_first_epoch(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(config: object, folder: Path) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("noisylabels_pl.cli.report_run.train", interrupted)

@@ -47,7 +47,7 @@ def start(*command: str, cwd: Path) -> subprocess.Popen[str]:
 @pytest.mark.processes
 def test_ctrl_c_prints_the_command_that_resumes(cli: Cli, tmp_path: Path) -> None:
     """In a folder whose name means something to shells and to Hydra."""
-    project = tmp_path / "müller's {project} (1), ${x}=[0] #2"
+    project = tmp_path / "müller's {project} (1), $x=[0] #2"
     project.mkdir()
     process = start(*SMALL, "trainer.max_epochs=300", "hydra.run.dir=run", cwd=project)
     run = project / "run"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from noisylabels_pl import SPL, CoTeaching, Crust, ELRPlus
+from noisylabels_pl import CoTeaching, Crust, ELRPlus
 from noisylabels_pl.nets import mlp
 
 Make = Callable[..., Any]
@@ -35,12 +35,6 @@ def test_steps_may_end_a_fit_before_its_epochs(digits: Make, classifier: Make, m
 
 def test_trying_the_code_is_not_refused(digits: Make, classifier: Make, make_trainer: Make) -> None:
     make_trainer(Crust(warmup_epochs=5), fast_dev_run=True).fit(classifier(), datamodule=digits())
-
-
-def test_a_ramp_that_never_leaves_0_is_refused(digits: Make, classifier: Make, make_trainer: Make) -> None:
-    spl = SPL(0.2, ramp_epochs=4, schedule="released")
-    with pytest.raises(ValueError, match="no sample would be dropped: the ramp of ramp_epochs=4"):
-        make_trainer(spl, max_epochs=1).fit(classifier(), datamodule=digits())
 
 
 def test_a_ramp_that_is_longer_than_the_fit_is_a_warning(digits: Make, make_trainer: Make) -> None:
