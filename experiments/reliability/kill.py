@@ -24,7 +24,7 @@ from typing import Any
 
 from experiments.reliability.compare import differences
 
-SMALL = ("trainer=cpu", "threads=1", "data.train_size=400", "trainer.max_epochs=12", "+net.dropout=0.1")
+SMALL = ("trainer=cpu", "threads=1", "data.train_size=400", "trainer.max_epochs=12", "net.dropout=0.1")
 # Selections, tables, stages, gradient norms, filters and twins: a method of each mechanism.
 METHODS: dict[str, tuple[str, ...]] = {
     "ce": (),
