@@ -41,8 +41,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         train_size: the number of training samples to keep, chosen at random and stratified; ``None`` for all.
         crop_padding: in training, crop images at random after padding by this many pixels; 0 for no cropping.
         flip: in training, mirror half of the images.
-        normalization: ``"standardize"``, ``"unit"`` or ``"pixel_mean"``; see
-            :func:`~noisylabels_pl.data.normalization.set_normalization`.
+        normalization: ``"standardize"`` by mean and standard deviation, ``"unit"`` for bytes divided by 255, or
+            ``"pixel_mean"`` to subtract the mean of each pixel.
         drop_last: in training, leave a last batch out that is not full.
         num_workers: worker processes of the loaders. Batches are cut from memory, so 0 is fastest for all but huge
             sets.

@@ -73,7 +73,7 @@ class IndexedLoader(DataLoader[Any]):
     """A loader whose batches are those of another loader, and which knows the positions of their samples.
 
     Where a :class:`~noisylabels_pl.data.SelectionSampler` leaves one sample of a selection for the last batch, it joins
-    the batch before, see :class:`~noisylabels_pl.data.sampler.SelectionBatches`.
+    the batch before, see ``SelectionBatches``.
 
     Worker processes start with the first batch, not with the iterator. After a resume Lightning makes the first
     iterator before it tells the sampler the epoch, and workers that start at once would read the order of epoch 0.
