@@ -1,6 +1,11 @@
 """Run the command line: ``python -m noisylabels_pl``."""
 
-from noisylabels_pl.cli.main import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from noisylabels_pl.cli.main import main
+
+        main()
+    except KeyboardInterrupt:  # while the libraries are imported
+        sys.exit(130)

@@ -15,6 +15,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl.data import Digits, SelectionSampler
@@ -46,6 +48,24 @@ def wait_for_lines(process: subprocess.Popen[str], path: Path, lines: int) -> No
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+class LargeTensors(TorchDispatchMode):
+    """Counts the tensors of at least so many elements that operations inside of its block allocate."""
+
+    def __init__(self, least_elements: int) -> None:
+        super().__init__()
+        self.least_elements = least_elements
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        storages_before = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        for output in tree_leaves(returned):
+            if not isinstance(output, Tensor) or output.numel() < self.least_elements:
+                continue
+            self.count += output.untyped_storage().data_ptr() not in storages_before
+        return returned
 
 
 class Tutorial(L.LightningModule):

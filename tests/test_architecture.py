@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "noisylabels_pl"
 DRAWN = (ROOT.parent / "docs" / "architecture.md").read_text()
 PICTURE = re.findall(r"^  (\w+) --> (\w+)$", DRAWN, re.MULTILINE)
+DOORS = ("resume", "search", "sweep", "table")  # of the package, for python -m; each hands over to a module of cli
 LAYERS = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py") and not path.name.startswith("__")}
+LAYERS -= set(DOORS)
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in LAYERS)
 
 
@@ -114,6 +116,13 @@ def test_the_picture_shows_all_layers_and_no_import_that_is_not_there() -> None:
     for source, target in PICTURE:
         assert any(target in imported_layers(path) for path in FILES if layer_of(path) == source), (source, target)
         assert source not in below(target)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_only_opens(door: str) -> None:
+    path = ROOT / f"{door}.py"
+    assert imported(path) == {f"noisylabels_pl.cli.{door}"}
+    assert len(path.read_text().splitlines()) < 8
 
 
 def run(code: str) -> str:

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from noisylabels_pl import __version__
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_the_changelog_lists_the_version() -> None:
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.processes

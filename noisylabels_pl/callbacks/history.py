@@ -122,6 +122,18 @@ class History(L.Callback):
             "best_oracle": _largest(values),
         }
 
+    def best_epoch(self, monitor: str) -> int | None:
+        """Return the first epoch with the best ``monitor``, see :meth:`four_numbers`; ``None`` if none has it.
+
+        Example:
+            >>> history = History()
+            >>> history.rows = [{"epoch": 0, "val/acc": 0.5}, {"epoch": 1, "val/acc": 0.6}]
+            >>> history.best_epoch("val/acc")
+            1
+        """
+        row = _best_row(self.rows, monitor)
+        return None if row is None else int(row["epoch"])
+
     def best(self, name: str) -> float | None:
         """Return the largest value of a metric over the epochs.
 
@@ -138,20 +150,24 @@ class History(L.Callback):
 
     def _at_best_epoch(self, name: str, monitor: str) -> float | None:
         """Return a metric at the first epoch with the best ``monitor``; ``None`` if no epoch has both."""
-        rows = [row for row in self.rows if name in row and isfinite(row.get(monitor, nan))]
-        if not rows:
-            return None
-        if monitor.endswith("loss"):
-            best_row = min(rows, key=lambda row: row[monitor])
-        else:
-            best_row = max(rows, key=lambda row: row[monitor])
-        return best_row[name]
+        row = _best_row([row for row in self.rows if name in row], monitor)
+        return None if row is None else row[name]
 
     def _write_csv(self, path: Path) -> None:
         with write_atomically(path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns())
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _best_row(rows: Sequence[dict[str, float]], monitor: str) -> dict[str, float] | None:
+    """Return the first of some epochs' rows with the best ``monitor``; ``None`` if no row has it."""
+    rows = [row for row in rows if isfinite(row.get(monitor, nan))]
+    if not rows:
+        return None
+    if monitor.endswith("loss"):
+        return min(rows, key=lambda row: row[monitor])
+    return max(rows, key=lambda row: row[monitor])
 
 
 def _largest(values: Sequence[float | None]) -> float | None:

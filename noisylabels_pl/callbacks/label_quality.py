@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from noisylabels_pl.core import score, training_loader
+from noisylabels_pl.core import score_batches, training_loader
 from noisylabels_pl.data import SelectionSampler
 from noisylabels_pl.functional import label_precision_recall
 from noisylabels_pl.metrics import Memorization
@@ -85,12 +85,12 @@ class LabelQuality(L.Callback):
 
     def _log_memorization(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the metrics of ``Memorization``, without those that are undefined."""
-        indices = self.measured_indices
-        scores = score(trainer, pl_module, training_loader(trainer), rows=indices)
-        predicted = scores.logits.argmax(1).cpu()
-        observed = scores.targets.cpu()
-        metric = Memorization(sync_on_compute=False)  # every rank has all scores
-        metric.update(predicted[indices], observed[indices], self.clean_targets[indices])
+        metric = Memorization().to(pl_module.device)  # sums the counts of all ranks
+
+        def count(index: Tensor, logits: Tensor, observed: Tensor) -> None:
+            metric.update(logits.argmax(1), observed, self.clean_targets[index.cpu()].to(observed.device))
+
+        score_batches(trainer, pl_module, training_loader(trainer), count, rows=self.measured_indices)
         for name, value in metric.compute().items():
             if not value.isnan():
                 pl_module.log(f"train/{name}", value, sync_dist=True)

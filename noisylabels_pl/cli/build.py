@@ -13,10 +13,10 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, WandbLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
-from noisylabels_pl.callbacks import History, LabelQuality, ProgressBar
+from noisylabels_pl.callbacks import DivergedError, DivergenceCheck, EpochLines, History, LabelQuality, ProgressBar
 from noisylabels_pl.cli.checkpoints import AtomicCheckpointIO, Checkpoints
 from noisylabels_pl.core import REGRESSION_LOSSES, TASKS, Artifacts, CriterionCallback, Supervised, check_task
 from noisylabels_pl.core.task import TaskName
@@ -24,6 +24,9 @@ from noisylabels_pl.data import NoisyDataModule
 from noisylabels_pl.functional import check_choice
 
 _CLASSIFICATION_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
+
+SINGLE_STAGE = "fit"
+"""The name of the stage of a method that trains once."""
 
 # Some options of conf/method, for the message that a method is not made for the task of the data.
 SUGGESTED_METHODS = {
@@ -42,6 +45,7 @@ class Experiment:
         trainer: the Trainer.
         history: the metrics of all epochs.
         artifacts: the outputs of all stages of the method, such as an estimated transition matrix.
+        diverged: the error that ended the fit, if it diverged.
     """
 
     datamodule: NoisyDataModule
@@ -49,6 +53,13 @@ class Experiment:
     trainer: L.Trainer
     history: History
     artifacts: Artifacts = field(default_factory=dict)
+    diverged: DivergedError | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Options that have no effect in this fit, such as a ramp that is longer than it."""
+        parts = [self.datamodule, self.module, *self.trainer.callbacks]  # type: ignore[attr-defined]
+        return [warning for part in parts for warning in getattr(part, "warnings", ())]
 
 
 def build_trainer(
@@ -58,7 +69,7 @@ def build_trainer(
     method: Any,
     callbacks: Sequence[L.Callback] = (),
     *,
-    stage: str = "fit",
+    stage: str = SINGLE_STAGE,
     is_last: bool = True,
     max_epochs: int | None = None,
     monitor: str | None = None,
@@ -71,7 +82,7 @@ def build_trainer(
         datamodule: after ``setup()``.
         method: a criterion, a callback, or a module class with its own options bound.
         callbacks: for the Trainer, besides those that every run has.
-        stage: name of the stage that is fitted, for its checkpoints.
+        stage: name of the stage that is fitted, for its checkpoints and the lines of progress.
         is_last: whether this is the run's last fit. Only that uses the configured loggers, such as W&B; the CSV file
             is written in any case. An earlier fit keeps its best epoch in any case, because the next may need it.
         max_epochs: used instead of ``config.trainer.max_epochs``, if given.
@@ -100,25 +111,32 @@ def build_trainer(
         always_best=not is_last,
         run={"config": to_json(config), "stage": stage},
     )
-    all_callbacks += [*callbacks, history, checkpoints]
-    show_progress = sys.stdout.isatty()
-    if show_progress:
+    all_callbacks += [*callbacks, DivergenceCheck(), history, checkpoints]
+    progress = config.progress
+    if progress == "auto":
+        progress = "bar" if sys.stdout.isatty() else "lines"
+    if progress == "bar":
         all_callbacks.append(ProgressBar())
+    elif progress == "lines":
+        all_callbacks.append(EpochLines(None if stage == SINGLE_STAGE else stage))
 
     loggers = []
     if is_last:
         loggers = _make_loggers(config)
     if max_epochs is None:
         max_epochs = config.trainer.max_epochs
-    options = OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "plugins"])
+    plugins = _make_plugins(config)
+    trainer_config = config.trainer.copy()
+    with open_dict(trainer_config):
+        trainer_config.pop("plugins", None)
     trainer = instantiate(
-        options,
+        trainer_config,
         max_epochs=max_epochs,
         callbacks=all_callbacks,
-        plugins=[*_make_plugins(config), AtomicCheckpointIO()],
+        plugins=[*plugins, AtomicCheckpointIO()],
         logger=loggers or False,
         default_root_dir=folder,  # not a string, in which OmegaConf would interpolate ${x}
-        enable_progress_bar=show_progress,
+        enable_progress_bar=progress == "bar",
     )
     return Experiment(datamodule, module, trainer, history)
 

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from noisylabels_pl.data.files import write_atomically
+from noisylabels_pl.data.files import save_tensors
 
 Saving = Literal[True, False, "weights"]
 """``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the end; ``False``: none."""
@@ -150,16 +150,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(path) as partial, partial.open("wb") as file:
-                torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:
-            reason = _os_error(error)
-            if reason is None:
-                raise
-            kept = "the one of an earlier epoch is still whole" if path.exists() else "nothing was written"
-            raise OSError(f"cannot write the checkpoint {path}: {reason.strerror}; {kept}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(checkpoint, path)
 
     def load_checkpoint(
         self,
@@ -271,14 +263,6 @@ def remove_checkpoints(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
-
-
-def _os_error(error: BaseException) -> OSError | None:
-    """Return the error of the operating system behind an error of torch, which reports a full disk in its own words."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__context__
-    return cause
 
 
 def _get_random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -25,13 +25,23 @@ from rich.console import Console
 from torch import Tensor
 
 from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
+from noisylabels_pl.cli.check_config import check_config, nearest_argument
+from noisylabels_pl.cli.errors import JobFailedError, error_message
 from noisylabels_pl.cli.resume import resume_command
-from noisylabels_pl.cli.run_folder import Job, check_is_free, goes_on_in, is_finished, read_result, save_origin
+from noisylabels_pl.cli.run_folder import (
+    Job,
+    check_is_free,
+    goes_on_in,
+    is_finished,
+    may_change,
+    read_result,
+    save_origin,
+)
 from noisylabels_pl.cli.train import train
 from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.functional import transition_error
 from noisylabels_pl.report.curves import draw_curves
-from noisylabels_pl.report.result import make_result
+from noisylabels_pl.report.result import make_result, none_for_nan
 from noisylabels_pl.report.result_table import result_table
 from noisylabels_pl.report.transition import draw_transitions
 
@@ -43,6 +53,20 @@ _SETTING_ERRORS = (
     ValueError,
     TypeError,
     OSError,
+)
+
+# The groups whose options change a run's result, and the keys among them that do not, or are in its name anyway.
+_NAMED_GROUPS = ("method", "noise", "data", "net", "optim", "schedule", "trainer")
+# The title says these otherwise, or need not say them.
+_UNNAMED_KEYS = (
+    "method",
+    "noise",
+    "noise.rate",
+    "data",
+    "data.path",
+    "data.class_names",
+    "data.target_names",
+    "trainer",
 )
 
 
@@ -82,6 +106,8 @@ def run_job(config: DictConfig, job: Job) -> float | None:
     # The files describe the run, however many attempts it takes.
     resume, config.resume = config.resume, None
     try:
+        check_config(config)
+        job = replace(job, names=_names_of_data(job.names, config))
         if config.name is None:
             config.name = _run_name(config, job.names)
         _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1), job.is_serial)
@@ -93,12 +119,15 @@ def run_job(config: DictConfig, job: Job) -> float | None:
         save_origin(job)
         experiment = train(config, folder, resume=resume)
     except _SETTING_ERRORS as error:
-        # In a sweep Hydra catches the error and goes on with the next job. Developers want the traceback.
-        if job.sweep is not None or "HYDRA_FULL_ERROR" in os.environ:
+        if "HYDRA_FULL_ERROR" in os.environ:  # developers want the traceback
             raise
+        message = error_message(error)
+        argument = nearest_argument(message, config)
+        if argument is not None:
+            message = f"{message}; the nearest is {argument}"
         if isinstance(error, OSError) and any(folder.glob("**/checkpoints/last.ckpt")):  # such as a full disk
             _print_how_to_resume(job)
-        sys.exit(f"error: {error_message(error)}\n(HYDRA_FULL_ERROR=1 shows where)")
+        _end_with_error(message, job)
     except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:
             _print_how_to_resume(job)
@@ -106,6 +135,9 @@ def run_job(config: DictConfig, job: Job) -> float | None:
     if experiment.trainer.is_global_zero:
         report(experiment, config, folder, job.names)
     close_wandb(experiment.trainer)
+    # Only the first rank fails: Lightning kills it, in the middle of its report, if another one does.
+    if experiment.diverged is not None and experiment.trainer.is_global_zero:
+        _end_with_error(str(experiment.diverged), job)
     return experiment.history.best(f"val/{experiment.history.metric}")
 
 
@@ -120,7 +152,16 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
     """
     title = f"{config.name}, seed {config.seed}"
     datamodule = experiment.datamodule
-    result = make_result(title, to_json(config), datamodule, experiment.history, config.monitor, names)
+    result = make_result(
+        title,
+        to_json(config),
+        datamodule,
+        experiment.history,
+        config.monitor,
+        names,
+        diverged=experiment.diverged,
+        warnings=experiment.warnings,
+    )
     used_T = experiment.artifacts.get("T")
     true_T = datamodule.labels.T
     matrices: dict[str, Tensor] = {}  # by title, for the figure
@@ -132,11 +173,12 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
         result["transition"] = {"T": used_T.tolist()}
         matrices = {"T as used": used_T}
     # The numbers first: they must not be lost if a figure fails.
+    result = none_for_nan(result)
     with write_atomically(folder / "result.json") as path:
-        path.write_text(json.dumps(result, indent=1))
+        path.write_text(json.dumps(result, indent=1, allow_nan=False))
     if matrices:
         draw_transitions(matrices, title, folder / "transition.png")
-    draw_curves(result["history"], title, folder / "curves.png", result["pool_precision"])
+    draw_curves(result["history"], title, folder / "curves.png", result["pool_precision"], result["best_epoch"])
     console = Console()
     console.print(result_table(result))
     console.print(f"Files: {folder}", soft_wrap=True, highlight=False, markup=False)
@@ -145,50 +187,57 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
             _log_to_wandb(logger, result, folder)
 
 
-def error_message(error: BaseException) -> str:
-    r"""Return an error's message in one line, with the configuration group in front if the error names one.
+def _end_with_error(message: str, job: Job) -> NoReturn:
+    """Say in one line why the run failed, and end it; a sweep goes on with its next job."""
+    if job.sweep is None:
+        sys.exit(f"error: {message}\n(HYDRA_FULL_ERROR=1 shows where)")
+    hydra_job = HydraConfig.get().job
+    line = f"error in job {hydra_job.num} ({hydra_job.override_dirname}): {message}"
+    Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
+    raise JobFailedError(message)
 
-    Args:
-        error: raised by a wrong setting. Where a class that Hydra instantiates raises an error, Hydra wraps it into an
-            ``InstantiationException`` that names the group as ``full_key``. OmegaConf appends such lines to its own
-            messages.
 
-    Returns:
-        The message of the innermost error, such as ``data: batch_size must be positive, got 0``.
+def _names_of_data(names: Mapping[str, str | None], config: DictConfig) -> Mapping[str, str | None]:
+    """Return the chosen names by group, such as ``{"method": "crust"}``.
 
-    Example:
-        >>> cause = ValueError("batch_size must be positive, got 0")
-        >>> error = InstantiationException("Error in call to target 'Digits'\nfull_key: data")
-        >>> error.__cause__ = cause
-        >>> error_message(error)
-        'data: batch_size must be positive, got 0'
-        >>> error_message(cause)
-        'batch_size must be positive, got 0'
+    The name of your own npz file stands for that of its configuration.
     """
-    group = None
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        group = _full_key(error) or group
-        error = error.__cause__
-    message = str(error)
-    if isinstance(error, (InstantiationException, OmegaConfBaseException)):
-        message = message.splitlines()[0]
-        full_key = _full_key(error)
-        if full_key is not None and full_key not in message:
-            group = full_key
-    return message if group is None else f"{group}: {message}"
-
-
-def _full_key(error: BaseException) -> str | None:
-    """Return the configuration key that Hydra and OmegaConf name in a line ``full_key: ...`` of their messages."""
-    match = re.search(r"^ *full_key: (.+)$", str(error), re.MULTILINE)
-    return None if match is None else match[1]
+    if names["data"] in ("npz", "npz_regression"):
+        return {**names, "data": Path(config.data.path).stem}
+    return names
 
 
 def _run_name(config: DictConfig, names: Mapping[str, str | None]) -> str:
-    """Return a run's name in titles, such as ``crust on digits, sym 0.4``."""
+    """Return a run's name in titles, such as ``crust on digits, sym 0.4, fraction=0.3``.
+
+    It has all options of the command line that change the result, but for the seed, and for the budget, which may grow
+    when a run goes on.
+    """
     name = f"{names['method']} on {names['data']}, {names['noise']}"
     rate = config.noise.get("rate")
-    return name if rate is None else f"{name} {rate}"
+    if rate is not None:
+        name = f"{name} {rate}"
+    experiment = names.get("experiment")
+    if experiment is not None:  # other optimizers and budgets of the same method
+        name = f"{name}, {experiment}"
+    return ", ".join([name, *_named_options(HydraConfig.get().overrides.task)])
+
+
+def _named_options(overrides: Sequence[str]) -> list[str]:
+    """Return the options of a command line that a run's name must tell, without their groups.
+
+    Example:
+        >>> _named_options(["method=crust", "method.fraction=0.3", "net=cnn9", "noise.rate=0.2", "seed=1"])
+        ['fraction=0.3', 'net=cnn9']
+    """
+    options = {}  # the last of several values counts
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        group = key.partition(".")[0]
+        is_named = group in _NAMED_GROUPS and key not in _UNNAMED_KEYS and not may_change(key)
+        if is_named and not key.endswith("seed"):
+            options[key] = override.lstrip("+").removeprefix(f"{group}.")
+    return list(options.values())
 
 
 def _check_strategy(strategy: str, devices: Any, is_serial_sweep: bool) -> None:

@@ -30,6 +30,7 @@ MAY_CHANGE = (
     "name",
     "threads",
     "checkpoint",
+    "progress",
     "logger",
     "trainer.max_epochs",
     "trainer.max_time",

@@ -15,8 +15,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from noisylabels_pl.cli.build import Experiment, build_trainer, check_method, close_wandb, task_of
+from noisylabels_pl.callbacks import DivergedError
+from noisylabels_pl.cli.build import SINGLE_STAGE, Experiment, build_trainer, check_method, close_wandb, task_of
 from noisylabels_pl.cli.checkpoints import BEST, LAST, remove_checkpoints
+from noisylabels_pl.cli.lost_rank import lost_rank_error
 from noisylabels_pl.cli.run_folder import AUTO, RESULT, check_split, read_changes, resumable_checkpoint, save_config
 from noisylabels_pl.core import TASKS, Artifacts, Stage, StagedMethod, run_stages
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
@@ -38,7 +40,7 @@ def train(
             there, if one was.
 
     Returns:
-        The fit; of a method of several stages, the last fit.
+        The fit; of a method of several stages, the last fit. If a fit has diverged, it is the last one.
 
     Raises:
         ValueError: an option is out of range, or two options do not go together; or the run to go on with was trained
@@ -67,7 +69,7 @@ def train(
         stages = method.stages()
         revealed = {name: _reveal(datamodule.labels, name) for name in method.reveals}
     else:
-        stages = [Stage("fit", lambda artifacts: method)]
+        stages = [Stage(SINGLE_STAGE, lambda artifacts: method)]
 
     # 4. One fit for each stage.
     fitter = StageFitter(config, folder, datamodule, stages, callbacks, resume if changed is not None else None)
@@ -76,7 +78,10 @@ def train(
     else:
         check_split(changed, _depends_on_batch(method))
         fitter.check_resume(changed)
-    artifacts = run_stages(stages, folder, fitter.fit, resume=changed is not None, given=revealed)
+    try:
+        artifacts = run_stages(stages, folder, fitter.fit, resume=changed is not None, given=revealed)
+    except DivergedError as error:
+        return replace(fitter.experiment, diverged=error)
     return replace(fitter.experiment, artifacts=artifacts)
 
 
@@ -128,6 +133,7 @@ class StageFitter:
             max_epochs=stage.max_epochs,
             monitor=stage.monitor,
         )
+        self.experiment = experiment
         trainer, module = experiment.trainer, experiment.module
         stage.initialize(module, artifacts)
         checkpoint = self.resumed_checkpoint(stage)
@@ -136,10 +142,14 @@ class StageFitter:
             self._prepare_folder(stage, checkpoint)
         try:
             trainer.fit(module, datamodule=self.datamodule, ckpt_path=checkpoint)
-        except BaseException:
+        except DivergedError:
+            raise  # the report still logs to W&B
+        except BaseException as error:
+            lost_rank = lost_rank_error(trainer, error)
+            if lost_rank is not None:
+                raise lost_rank from error
             close_wandb(trainer)
             raise
-        self.experiment = experiment
         return trainer, module
 
     def folder_of(self, stage: Stage) -> Path:

@@ -9,7 +9,7 @@ from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.loss_interception import REGRESSION_LOSSES, LossCall, per_sample_losses
 from noisylabels_pl.core.needs import Needs
 from noisylabels_pl.core.robust_loss import RobustLoss
-from noisylabels_pl.core.scoring import Scores, score, score_losses, scoring_pass, training_loader
+from noisylabels_pl.core.scoring import Scores, score, score_batches, score_losses, scoring_pass, training_loader
 from noisylabels_pl.core.selection_callback import SelectionCallback
 from noisylabels_pl.core.stages import Artifacts, Stage, StagedMethod, run_stages
 from noisylabels_pl.core.supervised import Classifier, Regressor, Supervised
@@ -48,6 +48,7 @@ __all__ = [
     "run_sharded",
     "run_stages",
     "score",
+    "score_batches",
     "score_losses",
     "scoring_pass",
     "training_loader",

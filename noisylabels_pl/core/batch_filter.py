@@ -14,6 +14,11 @@ from noisylabels_pl.core.scoring import scoring_pass
 from noisylabels_pl.functional import check_choice, check_range, forget_rate_schedule, keep_indices, keep_mask
 from noisylabels_pl.functional.schedules import ForgetRateSchedule
 
+MASKING_REMEDY = "; a filter drops such a sample, but only second_forward=True keeps it out of the training pass"
+SCORING_REMEDY = (
+    "; a filter drops such a sample, but batch normalization spreads it in the scoring pass: train_mode=False"
+)
+
 # The forward pass takes about a third of a training step: a second one pays where more samples than that are dropped.
 FORWARD_COST = 1 / 3
 
@@ -41,7 +46,8 @@ class BatchFilter:
             (``global``), which equals a single process.
         second_forward: train on a second forward pass, of the kept samples alone, after a pass that scores all of them.
             Batch normalization then takes its statistics from the kept samples, and dropout draws again. ``"auto"``
-            does so in epochs that drop more than a third of the samples, where it is faster, with at least two left.
+            does so in epochs that drop more than a third of the samples, where it is faster. A batch that keeps a
+            single sample, which has no statistics, never takes a second pass; its other samples are masked.
         train_mode: run the scoring pass in training mode, in which batch normalization uses the whole batch, instead of
             in evaluation mode. The two drop different samples, most of all in early epochs. Only where a second forward
             pass follows.
@@ -92,13 +98,24 @@ class BatchFilter:
         """Return the fraction of a batch to drop in an epoch, counted from 0."""
         return forget_rate_schedule(epoch, self.forget_rate, ramp_epochs=self.ramp_epochs, schedule=self.schedule)
 
+    def check_budget(self, epochs: float) -> list[str]:
+        """Return a warning if the ramp is longer than a fit; see ``check_budget`` of the methods."""
+        last_rate = self.rate(max(int(epochs) - 1, 0)) if epochs < self.ramp_epochs else self.forget_rate
+        if last_rate == self.forget_rate:
+            return []
+        return [
+            f"ramp_epochs={self.ramp_epochs} is longer than the fit of {epochs} epochs: its last epoch drops "
+            f"{last_rate:.3g} of a batch, not forget_rate={self.forget_rate}"
+        ]
+
     def uses_second_forward(self, epoch: int, batch_size: int) -> bool:
         """Return whether this epoch's batches of ``batch_size`` samples take a second forward pass."""
+        rate = self.rate(epoch)
+        if (1 - rate) * batch_size < 2 - 1e-9:
+            return False  # batch normalization has no statistics of a single sample
         if self.second_forward != "auto":
             return bool(self.second_forward)
-        rate = self.rate(epoch)
-        # Batch normalization has no statistics of a single sample.
-        return self.scope == "rank" and rate > FORWARD_COST and (1 - rate) * batch_size >= 2
+        return self.scope == "rank" and rate > FORWARD_COST
 
     def scoring_pass(self, trainer: L.Trainer, module: nn.Module) -> AbstractContextManager[None]:
         """Return the context for the pass whose scores :meth:`keep_indices` is given."""
@@ -129,7 +146,8 @@ class BatchFilter:
 def masked_losses(losses: Tensor, kept: Tensor, kept_fraction: Tensor) -> Tensor:
     """Return losses whose mean over the scope's processes is the mean of the kept samples' losses.
 
-    Dropped samples get gradients of exactly 0, even where their loss is infinite.
+    Dropped losses get gradients of exactly 0, even where they are infinite or NaN. Where the network's outputs are not
+    finite, :func:`stop_bad_gradients` is needed, too.
 
     Args:
         losses: ``(B,)``.
@@ -140,3 +158,26 @@ def masked_losses(losses: Tensor, kept: Tensor, kept_fraction: Tensor) -> Tensor
         ``(B,)``.
     """
     return torch.where(kept, losses, torch.zeros_like(losses)) / kept_fraction
+
+
+def stop_bad_gradients(outputs: Tensor, kept: Tensor) -> None:
+    """Let the gradients of a network's outputs be 0 where the sample is dropped and they are not finite.
+
+    The derivative of a loss may be infinite or NaN, and stays so when it is multiplied by the gradient 0 of a dropped
+    loss. Finite gradients pass, because the outputs may be in other losses, too.
+
+    Args:
+        outputs: ``(B, ...)``.
+        kept: ``(B,)`` bool.
+
+    Example:
+        >>> outputs = torch.zeros(2, requires_grad=True)
+        >>> stop_bad_gradients(outputs, torch.tensor([True, False]))
+        >>> masked_losses(outputs.sqrt() + 1, torch.tensor([False, False]), torch.tensor(1.0)).sum().backward()
+        >>> outputs.grad
+        tensor([nan, 0.])
+    """
+    if not outputs.requires_grad:
+        return
+    kept_rows = kept.view(-1, *(1,) * (outputs.ndim - 1))
+    outputs.register_hook(lambda gradient: torch.where(kept_rows | gradient.isfinite(), gradient, 0))  # type: ignore[no-untyped-call]

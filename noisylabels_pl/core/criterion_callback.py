@@ -10,15 +10,19 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
+from noisylabels_pl.core.bad_samples import BadSamples
+from noisylabels_pl.core.budget import budget_warnings
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
 from noisylabels_pl.core.loss_recorder import LossRecorder
 from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
 from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.step_losses import StepLosses, reduced_like
 from noisylabels_pl.core.tables import SampleTables
-from noisylabels_pl.data import Batch, IndexedLoader, Positions
+from noisylabels_pl.data import Batch, IndexedLoader, Positions, indexed
 from noisylabels_pl.data.batch import Replaced, restore
 
 
@@ -61,14 +65,18 @@ class CriterionCallback(L.Callback, ABC):
         self._criteria: dict[str, nn.Module] = {}  # in which the loss is sought, during a fit
         self._earlier_callbacks: list[CriterionCallback] = []  # callbacks on the same loss that act before this one
         self._interception: LossInterception | None = None  # of the callback that acts last on a loss
+        self._loader_source: Any = None  # the datamodule or module whose train_dataloader() is wrapped
         self._handles: list[RemovableHandle] = []  # of hooks on the optimizers
         self._batch: Batch | Positions | None = None
+        self._data: Any = None  # the batch as the training step gets it
+        self._bad_samples = BadSamples()
         self._replaced: Replaced = []  # tensors of this batch that have other data
         self._call: LossCall | None = None  # the loss that is being adjusted
         self._losses = StepLosses([self])
         self._num_batches = 0  # of this epoch
         self._num_adjusted = 0  # losses of this epoch
         self._has_acted = False  # in this epoch: changed a loss, or the batch
+        self.warnings: list[str] = []  # about the last fit, see check_budget
 
     @property
     def state_key(self) -> str:
@@ -104,6 +112,18 @@ class CriterionCallback(L.Callback, ABC):
         if self.needs.separate_samples:
             return f"{self._name()} judges each sample, but {other._name()} mixes samples"
         return None
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        """Return the parts of the method that do not come about in a fit: a ramp that is longer, for example.
+
+        Args:
+            epochs: that the fit will have had at its end; may be infinite.
+            steps: optimizer steps until then; may be infinite.
+
+        Raises:
+            ValueError: the method would never act.
+        """
+        return []
 
     @property
     def call(self) -> LossCall:
@@ -141,26 +161,39 @@ class CriterionCallback(L.Callback, ABC):
         criteria = self._find_criteria(module) if self.criterion is not None else find_criteria(module)
         return LossRecorder(self._name(), module, criteria, self.needs.kinds, functions=self.criterion is None)
 
+    def prepare_loader(self, loader: Any) -> Any:
+        """Return the training loader that this callback needs, for one that ``train_dataloader()`` made.
+
+        Loaders that were passed to ``fit()`` do not come here.
+        """
+        return indexed(loader) if self.needs.positions and isinstance(loader, DataLoader) else loader
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
+            if self.needs.positions:
+                self._wrap_loader_source(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if isinstance(trainer.train_dataloader, IndexedLoader):
             trainer.train_dataloader.start_fit()
         if self.needs.positions:
             self.tables.set_num_samples(len(training_loader(trainer).dataset))  # type: ignore[arg-type]
+        if self.tables:
+            check_equal_batches(trainer.train_dataloader)
         others = [other for other in _criterion_callbacks(trainer) if other is not self]
         for other in others:
             self._refuse_if(other, self.conflict(other))
         # Not in setup(): weight averaging deep-copies the module there, hooks included.
         if self.needs.criterion:
             self._attach(trainer, pl_module, others)
+        self.warnings = budget_warnings(trainer, self)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._batch = positions_of(trainer, batch, batch_idx, required=self.needs.positions)
+        self._data = batch
         self._num_batches += 1
         self._start_step()
 
@@ -183,10 +216,13 @@ class CriterionCallback(L.Callback, ABC):
             self._interception.stop()
         restore(self._replaced)
         self._batch = None
+        self._data = None
         self._losses.results.clear()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._batch = None  # also after a batch that another callback skipped
+        self._data = None
+        self._bad_samples.read()
         restore(self._replaced)
         if self._interception is not None:
             self._interception.stop()
@@ -206,6 +242,7 @@ class CriterionCallback(L.Callback, ABC):
         self._release(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.tables.stop_communicating()  # Lightning calls checkpoint callbacks after this one
         self._release(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -239,17 +276,41 @@ class CriterionCallback(L.Callback, ABC):
                 for optimizer in trainer.optimizers:
                     self._handles.append(optimizer.register_step_pre_hook(self._start_step_in_closure))
 
+    def _wrap_loader_source(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Let every callback prepare the loaders that a datamodule or module makes in this fit."""
+        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
+        source = module if datamodule is None else datamodule
+        # Lightning's own method only raises. Its is_overridden() does not take modules of pytorch_lightning.
+        is_own = not type(source).train_dataloader.__module__.endswith("core.hooks")
+        if "train_dataloader" in vars(source) or not is_own:  # as another callback of this class leaves it
+            return
+        make_loader = source.train_dataloader
+
+        def train_dataloader() -> Any:
+            loader = make_loader()
+            for callback in _criterion_callbacks(trainer):
+                loader = callback.prepare_loader(loader)
+            return loader
+
+        source.train_dataloader = train_dataloader  # type: ignore[method-assign]
+        self._loader_source = source
+
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._interception is not None:
             self._interception.detach()
             _forget_compiled_step(module)
         for handle in self._handles:
             handle.remove()
+        if self._loader_source is not None:
+            del self._loader_source.train_dataloader  # of the instance; the class's is visible again
         restore(self._replaced)
+        self._loader_source = None
         self._handles = []
         self._interception = None
         self._criteria = {}
         self._batch = None
+        self._data = None
+        self._bad_samples.forget()
         self._call = None
         self._earlier_callbacks = []
         self.tables.to_cpu()
@@ -311,6 +372,7 @@ class CriterionCallback(L.Callback, ABC):
         adjusted = self._adjusted(losses, call.logits, call.target)
         for callback in self._losses.callbacks:
             callback._call = None
+        self._bad_samples.add(~adjusted.detach().isfinite(), self._data, index=self._batch.index)
         result = loss if adjusted is losses else reduced_like(call, loss, losses, adjusted)
         self._losses.change(call, result)
         return result

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import distributed as dist
 
 from noisylabels_pl.data.sampler import is_distributed, rank_and_world_size
 
-__all__ = ["all_gather", "is_distributed", "rank_and_world_size", "run_sharded"]
+__all__ = ["all_gather", "check_equal_batches", "is_distributed", "rank_and_world_size", "run_sharded"]
 
 Result = TypeVar("Result")
 
@@ -35,6 +35,32 @@ def all_gather(values: Tensor) -> Tensor:
     gathered = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, values.contiguous())
     return torch.cat(gathered)
+
+
+def check_equal_batches(loader: Any) -> None:
+    """Check that all processes get batches of the same sizes, which :func:`all_gather` needs.
+
+    It communicates once, before a fit: a check of each batch would make each step wait for the device.
+
+    Args:
+        loader: the training loader of this process.
+
+    Raises:
+        ValueError: batch sizes or numbers of samples differ.
+    """
+    if not is_distributed():
+        return
+    sampler = getattr(loader, "sampler", None)
+    num_samples = len(sampler) if isinstance(sampler, Sized) else None
+    by_rank: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(by_rank, (getattr(loader, "batch_size", None), num_samples))
+    if len(set(by_rank)) > 1:
+        described = ", ".join(f"rank {rank} {size} of {samples}" for rank, (size, samples) in enumerate(by_rank))
+        raise ValueError(
+            f"the processes get batches of different sizes (batch size and samples: {described}), but the state of all "
+            "samples is exchanged in equal parts; give all ranks one batch_size and equally many samples, as "
+            "indexed(DataLoader(dataset, shuffle=True)) does"
+        )
 
 
 def run_sharded(tasks: Sequence[Callable[[], Result]], num_threads: int = 1) -> list[Result]:

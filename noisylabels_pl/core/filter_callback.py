@@ -10,8 +10,16 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
+from noisylabels_pl.core.batch_filter import (
+    MASKING_REMEDY,
+    SCORING_REMEDY,
+    BatchFilter,
+    FilterOptions,
+    masked_losses,
+    stop_bad_gradients,
+)
 from noisylabels_pl.core.criterion_callback import paused
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.loss_interception import ALL_KINDS
 from noisylabels_pl.core.needs import Needs
@@ -47,6 +55,9 @@ class FilterCallback(GradientCallback):
             depends_on_batch=self.filter.scope == "rank",
         )
 
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        return super().check_budget(epochs, steps) + self.filter.check_budget(epochs)
+
     @abstractmethod
     def scores(self, losses: Tensor, output: Tensor, target: Tensor) -> Tensor:
         """Return ``(B,)``: the score of each sample; the largest are dropped.
@@ -56,6 +67,11 @@ class FilterCallback(GradientCallback):
             output: ``(B, ...)`` what the loss was given.
             target: ``(B, ...)`` what the loss was given.
         """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.filter.scope == "global":
+            check_equal_batches(trainer.train_dataloader)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -75,6 +91,8 @@ class FilterCallback(GradientCallback):
         batch.kept = (kept,)
         if self.needs.gradient_norms:
             return self.reweighted(losses, kept / kept_fraction)
+        self._bad_samples.add_dropped(~kept, logits, self._data, index=batch.index, remedy=MASKING_REMEDY)
+        stop_bad_gradients(self.call.given_logits, kept)
         return masked_losses(losses, kept, kept_fraction)
 
     def _drop_from_batch(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
@@ -90,6 +108,9 @@ class FilterCallback(GradientCallback):
             self._call = call
             scores = self.scores(losses, call.logits, call.target)
             self._call = None
+        if self.filter.train_mode:
+            no_score = ~scores.isfinite().any()
+            self._bad_samples.add(no_score, batch, index=self._batch.index, remedy=SCORING_REMEDY)
         kept = self.filter.keep_indices(scores, self._epoch)
         if isinstance(batch, Batch):
             batch.x, batch.y, batch.index = batch.x[kept], batch.y[kept], batch.index[kept]

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from noisylabels_pl.core.batch_filter import BatchFilter, FilterOptions, masked_losses
+from noisylabels_pl.core.batch_filter import (
+    MASKING_REMEDY,
+    SCORING_REMEDY,
+    BatchFilter,
+    FilterOptions,
+    masked_losses,
+    stop_bad_gradients,
+)
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.loss_interception import per_sample_losses
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.core.twin import TwinModule
@@ -55,6 +63,9 @@ class FilterTwin(TwinModule):
         self.filter = BatchFilter(forget_rate, **(defaults | options))
         self.depends_on_batch = self.filter.scope == "rank"
 
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        return super().check_budget(epochs, steps) + self.filter.check_budget(epochs)
+
     @abstractmethod
     def scores(self, output: Tensor, target: Tensor) -> Tensor:
         """Return ``(B,)``: the score of each sample by one network's output; the largest are dropped for its peer.
@@ -64,6 +75,11 @@ class FilterTwin(TwinModule):
             target: ``(B, ...)`` observed targets.
         """
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.filter.scope == "global":
+            check_equal_batches(self.trainer.train_dataloader)
+
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if self.filter.uses_second_forward(self.current_epoch, len(batch.index)):
             return self._losses_of_second_forward(batch)
@@ -72,6 +88,9 @@ class FilterTwin(TwinModule):
         first_kept, first_fraction = self.filter.keep(self.scores(second_output.detach(), batch.y), self.current_epoch)
         second_kept, second_fraction = self.filter.keep(self.scores(first_output.detach(), batch.y), self.current_epoch)
         batch.kept = (first_kept, second_kept)
+        for output, kept in ((first_output, first_kept), (second_output, second_kept)):
+            self._bad_samples.add_dropped(~kept, output, batch, index=batch.index, remedy=MASKING_REMEDY)
+            stop_bad_gradients(output, kept)
         first_losses = per_sample_losses(self.criterion, first_output, batch.y)
         second_losses = per_sample_losses(self.criterion, second_output, batch.y)
         return (
@@ -84,6 +103,9 @@ class FilterTwin(TwinModule):
         with torch.no_grad(), self.filter.scoring_pass(self.trainer, self.net):
             first_scores = self.scores(first(batch.x), batch.y)
             second_scores = self.scores(second(batch.x), batch.y)
+        if self.filter.train_mode:
+            no_score = ~torch.stack([first_scores, second_scores]).isfinite().any()
+            self._bad_samples.add(no_score, batch, index=batch.index, remedy=SCORING_REMEDY)
         # Each network trains on the samples that its peer chose.
         first_kept = self.filter.keep_indices(second_scores, self.current_epoch)
         second_kept = self.filter.keep_indices(first_scores, self.current_epoch)

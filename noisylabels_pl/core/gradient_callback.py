@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -53,7 +54,11 @@ class GradientCallback(CriterionCallback):
         Returns:
             ``(B,)``.
         """
-        return self._recorded_norms().reweighted(losses, weights)
+        norms = self._recorded_norms()
+        if not norms.is_layerwise:  # the backward pass goes through the activations of samples with weight 0
+            index = torch.empty(0, dtype=torch.int64) if self._batch is None else self._batch.index
+            self._bad_samples.add_dropped(weights == 0, self.call.logits, self._data, index=index, remedy="")
+        return norms.reweighted(losses, weights)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)

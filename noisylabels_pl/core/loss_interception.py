@@ -76,6 +76,11 @@ class LossCall:
         elif self.kind == "classes" and self.target.dtype != torch.int64:
             self.target = self.target.long()  # torch takes uint8, too
 
+    @property
+    def given_logits(self) -> Tensor:
+        """The first argument as the step gave it."""
+        return self._given_logits
+
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, ``(B,)``, for logits and targets in the form of this call's."""
         # What the step gave keeps its memory layout, which decides on rounding, and its smoothed labels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -74,7 +75,6 @@ def score(
     module: nn.Module,
     loader: DataLoader[Any],
     *,
-    rows: Tensor | None = None,
     train_mode: bool = False,
     bf16: bool = False,
 ) -> Scores:
@@ -88,24 +88,42 @@ def score(
         trainer: inside ``fit``, or after it.
         module: the LightningModule or a part of it; ``module(x)`` must return ``(B, C)`` logits or log-probabilities.
         loader: an indexed loader of ``(x, y)``; its sampler is not used.
-        rows: positions of the samples to score; all if not given. The logits and targets of other samples are 0.
         train_mode: run the network as it is in training, instead of in evaluation mode.
         bf16: run it under autocast to bfloat16, whatever the trainer's precision.
 
     Raises:
         TypeError: the loader has no positions, or the module does not return ``(B, C)``.
     """
-
-    def outputs_of(batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
-        x, y = batch
-        output = module(x)
-        if not isinstance(output, Tensor) or output.ndim != 2:
-            returned = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise TypeError(f"forward(x) must return (B, C) logits to be scored, got {returned}")
-        return output, y
-
     with scoring_pass(trainer, module, train_mode, bf16), _on_device(trainer, module):
-        return _collect(trainer, loader, rows, outputs_of)
+        return _collect(trainer, loader, partial(_output_and_target, module))
+
+
+def score_batches(
+    trainer: L.Trainer,
+    module: nn.Module,
+    loader: DataLoader[Any],
+    consume: Callable[[Tensor, Tensor, Tensor], None],
+    *,
+    rows: Tensor | None = None,
+) -> None:
+    """Hand the outputs of ``module(x)`` to a function batch by batch, in evaluation mode, without keeping them.
+
+    Each rank scores its part of the samples, each sample once. Like :func:`score`, the pass leaves no trace.
+
+    Args:
+        trainer: inside ``fit``, or after it.
+        module: as for :func:`score`.
+        loader: as for :func:`score`.
+        consume: is called with the positions ``(B,)``, logits ``(B, C)`` and observed targets ``(B, ...)`` of a batch,
+            all on the training device.
+        rows: positions of the samples to score; all if not given.
+
+    Raises:
+        TypeError: the loader has no positions, or the module does not return ``(B, C)``.
+    """
+    with scoring_pass(trainer, module, train_mode=False, bf16=False), _on_device(trainer, module):
+        for index, output, target in _scored(trainer, loader, partial(_output_and_target, module), rows):
+            consume(index, output, target)
 
 
 def score_losses(
@@ -139,26 +157,59 @@ def score_losses(
         return call.logits, call.target
 
     with scoring_pass(trainer, recorder.module, train_mode, bf16), recorder:
-        return _collect(trainer, loader, None, outputs_of, max_batches)
+        return _collect(trainer, loader, outputs_of, max_batches)
+
+
+def _output_and_target(module: nn.Module, batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
+    """Return the logits and observed targets of a batch ``(x, y)``."""
+    x, y = batch
+    output = module(x)
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        returned = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise TypeError(f"forward(x) must return (B, C) logits to be scored, got {returned}")
+    return output, y
 
 
 def _collect(
     trainer: L.Trainer,
     loader: DataLoader[Any],
-    rows: Tensor | None,
     outputs_of: Callable[[Any, int], tuple[Tensor, Tensor]],
     max_batches: int | None = None,
 ) -> Scores:
     """Collect logits and targets of a loader's samples by position, from all ranks."""
-    if not isinstance(loader, IndexedLoader):
-        raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
-    num_samples = len(loader.dataset)  # type: ignore[arg-type]
-    sampler = SelectionSampler(loader.dataset, shuffle=False, pad=False)
-    sampler.selection = None if rows is None else Selection(rows)
-    device = trainer.strategy.root_device
-    cuda_devices = [device] if device.type == "cuda" else []
     logits = None
     targets = None
+    for index, output, target in _scored(trainer, loader, outputs_of, max_batches=max_batches):
+        if logits is None or targets is None:
+            num_samples = len(loader.dataset)  # type: ignore[arg-type]
+            logits = output.new_zeros((num_samples, output.shape[1]), dtype=torch.float32)
+            targets = target.new_zeros((num_samples, *target.shape[1:]))
+        logits[index] = output.to(logits.dtype)
+        targets[index] = target
+    # Each rank has scored some samples, and holds zeros for the others.
+    logits = trainer.strategy.reduce(logits, reduce_op="sum")
+    targets = trainer.strategy.reduce(targets, reduce_op="sum")
+    # Apple's GPUs have no float64, in which distances are summed.
+    is_on_mps = trainer.strategy.root_device.type == "mps"
+    return Scores(logits.cpu(), targets.cpu()) if is_on_mps else Scores(logits, targets)
+
+
+def _scored(
+    trainer: L.Trainer,
+    loader: DataLoader[Any],
+    outputs_of: Callable[[Any, int], tuple[Tensor, Tensor]],
+    rows: Tensor | None = None,
+    max_batches: int | None = None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the positions, outputs and targets of each batch of this rank; read it to its end, without gradients."""
+    if not isinstance(loader, IndexedLoader):
+        raise TypeError("the scoring loader has no sample positions; wrap it: noisylabels_pl.indexed(loader)")
+    sampler = SelectionSampler(loader.dataset, shuffle=False, pad=False)
+    if rows is None:  # a selection even of all samples: none may be alone in a batch of a pass in training mode
+        rows = torch.arange(len(loader.dataset))  # type: ignore[arg-type]
+    sampler.selection = Selection(rows)
+    device = trainer.strategy.root_device
+    cuda_devices = [device] if device.type == "cuda" else []
     num_batches = -(-len(sampler) // (loader.batch_size or 1))
     with torch.random.fork_rng(devices=cuda_devices), torch.no_grad():
         batches = _with_progress(trainer, loader.read_all(sampler), num_batches)
@@ -166,17 +217,7 @@ def _collect(
             if batch_idx == max_batches:
                 break
             output, target = outputs_of(transferred(trainer, batch), batch_idx)
-            if logits is None or targets is None:
-                logits = output.new_zeros((num_samples, output.shape[1]), dtype=torch.float32)
-                targets = target.new_zeros((num_samples, *target.shape[1:]))
-            index = positions.index.to(output.device)
-            logits[index] = output.to(logits.dtype)
-            targets[index] = target
-    # Each rank has scored some samples, and holds zeros for the others.
-    logits = trainer.strategy.reduce(logits, reduce_op="sum")
-    targets = trainer.strategy.reduce(targets, reduce_op="sum")
-    # Apple's GPUs have no float64, in which distances are summed.
-    return Scores(logits.cpu(), targets.cpu()) if device.type == "mps" else Scores(logits, targets)
+            yield positions.index.to(output.device), output, target
 
 
 def transferred(trainer: L.Trainer, batch: Any) -> Any:

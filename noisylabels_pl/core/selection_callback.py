@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from noisylabels_pl.core.bad_samples import listed
 from noisylabels_pl.core.criterion_callback import CriterionCallback
 from noisylabels_pl.core.needs import ROLE_MEANING
 from noisylabels_pl.core.scoring import Scores, score_losses, training_loader
@@ -53,7 +54,7 @@ class SelectionCallback(CriterionCallback):
         criterion: str | None = None,
     ) -> None:
         super().__init__(criterion=criterion)
-        check_range("warmup_epochs", warmup_epochs, "[0, inf)")
+        check_range("warmup_epochs", warmup_epochs, "[0, inf)", integer=True)
         self.warmup_epochs = warmup_epochs
         self.scoring_loader = scoring_loader
         self.train_mode = train_mode
@@ -67,7 +68,6 @@ class SelectionCallback(CriterionCallback):
         self._sampler: SelectionSampler | None = None
         self._reload_every: int | None = None  # the Trainer's setting, while a fit lasts
         self._num_batches = 0  # when Lightning last counted them
-        self._loader_source: Any = None  # the datamodule or module that makes the training loader, during a fit
 
     @abstractmethod
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
@@ -91,6 +91,14 @@ class SelectionCallback(CriterionCallback):
         if isinstance(other, SelectionCallback):
             return f"both {ROLE_MEANING['samples']}"
         return super().conflict(other)
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        if epochs <= self.warmup_epochs:
+            raise ValueError(
+                f"{type(self).__name__} would never select samples: warmup_epochs={self.warmup_epochs} is no less than "
+                f"max_epochs={epochs}; raise max_epochs, or lower warmup_epochs"
+            )
+        return super().check_budget(epochs, steps)
 
     def values_for(
         self, field: Literal["weights", "lam", "partner_targets"], batch: Batch | Positions
@@ -135,7 +143,6 @@ class SelectionCallback(CriterionCallback):
             # What cannot work should fail now, not after the warm-up.
             loader = self.scoring_loader or training_loader(trainer)
             score_losses(trainer, self.recorder(pl_module), loader, max_batches=1)
-        self._hand_on_selection(trainer, pl_module)
         if self._selection_epoch != trainer.current_epoch:
             self._update_selection(trainer, pl_module, trainer.current_epoch)
         # Lightning has already made an iterator, over all samples and in the order of epoch 0. More than -1 epochs have
@@ -196,6 +203,7 @@ class SelectionCallback(CriterionCallback):
         scores = score_losses(
             trainer, self.recorder(module), loader, train_mode=self.train_mode, bf16=self.bf16_scoring
         )
+        _check_outputs(scores.logits)
         self._check_targets(scores.targets, training_loader(trainer))
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)  # or the time of scoring would count as selecting
@@ -211,24 +219,11 @@ class SelectionCallback(CriterionCallback):
             overlap = torch.isin(selection.indices, previous.indices).double().mean()
             self._metrics_to_log["selection/overlap"] = float(overlap)
 
-    def _hand_on_selection(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Hand the selection to the loaders that ``train_dataloader()`` will make anew in this fit."""
-        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
-        source = module if datamodule is None else datamodule
-        # Lightning's own method only raises. Its is_overridden() does not take modules of pytorch_lightning.
-        is_own = not type(source).train_dataloader.__module__.endswith("core.hooks")
-        if "train_dataloader" in vars(source) or not is_own:
-            return
-        make_loader = source.train_dataloader
-
-        def train_dataloader() -> Any:
-            loader = make_loader()
-            if isinstance(loader, IndexedLoader):
-                self._install_selection(loader)
-            return loader
-
-        source.train_dataloader = train_dataloader  # type: ignore[method-assign]
-        self._loader_source = source
+    def prepare_loader(self, loader: Any) -> Any:
+        loader = super().prepare_loader(loader)
+        if isinstance(loader, IndexedLoader):
+            self._install_selection(loader)
+        return loader
 
     def _install_selection(self, loader: IndexedLoader) -> SelectionSampler:
         """Hand the selection to a training loader's sampler, and return the sampler."""
@@ -270,13 +265,24 @@ class SelectionCallback(CriterionCallback):
             _set_reload_every(trainer, self._reload_every)
         if self._sampler is not None:
             self._sampler.selection = None  # the loader may serve another fit
-        if self._loader_source is not None:
-            del self._loader_source.train_dataloader  # of the instance; the class's is visible again
-        self._loader_source = None
         self._reload_every = None
         self._values_by_position = {}
         self._targets = None
         self._sampler = None
+
+
+def _check_outputs(logits: Tensor) -> None:
+    is_bad = ~logits.sum(1).isfinite()  # without a table of flags as large as the logits
+    bad = is_bad.nonzero().squeeze(1)
+    if len(bad) == len(logits):
+        raise ValueError(
+            "the network has no finite output for any training sample; it diverged, lower the learning rate"
+        )
+    if len(bad):
+        raise ValueError(
+            f"the network's outputs for {listed('training sample', bad)} are not finite, so they say nothing of their "
+            "gradients; mend the inputs, or leave the sample out of the training set"
+        )
 
 
 def _check_positions(selection: Selection, num_samples: int) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from noisylabels_pl.core.bad_samples import BadSamples
+from noisylabels_pl.core.scoring import positions_of
 from noisylabels_pl.core.task import Classification, Regression, Task
 from noisylabels_pl.functional import at_least_float32
 
@@ -47,6 +50,7 @@ class Supervised(L.LightningModule):
         self.metrics = nn.ModuleDict({name: task.make_metric() for name in ("val", "test")})
         # Losses that are not logged yet, by name: their sum over the samples, and the number of samples.
         self._loss_sums: dict[str, tuple[Any, int]] = {}
+        self._bad_samples = BadSamples()
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.net(x)
@@ -55,8 +59,30 @@ class Supervised(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         loss: Tensor = self.criterion(self(x), y)
+        self.name_bad_samples(loss, batch, batch_idx)
         self.log_means({"train/loss": loss}, len(y), batch_idx)
         return loss
+
+    def name_bad_samples(self, loss: Tensor, batch: Any, batch_idx: int) -> None:
+        """Raise an error that names the samples which make the loss NaN or infinite, if such samples do.
+
+        Args:
+            loss: a scalar.
+            batch: as the training step gets it.
+            batch_idx: its number in the epoch.
+
+        Raises:
+            ValueError: inputs or targets of this batch are not finite. On a GPU, it may be one of the last 50 batches.
+        """
+        if batch_idx == 0:
+            self._bad_samples.forget()  # an earlier fit may have been interrupted
+        index = torch.empty(0, dtype=torch.int64)
+        if self._fit_trainer() is not None:
+            index = positions_of(self.trainer, batch, batch_idx, required=False).index
+        self._bad_samples.add(~loss.detach().isfinite(), batch, index=index)
+
+    def on_train_epoch_end(self) -> None:
+        self._bad_samples.read()
 
     def log_means(self, losses: dict[str, Tensor], batch_size: int, batch_idx: int) -> None:
         """Log the mean of some losses over the epoch; call ``self.log`` in every 50th step only.
@@ -83,12 +109,18 @@ class Supervised(L.LightningModule):
             self._loss_sums = {}
 
     def _is_logging_step(self, batch_idx: int) -> bool:
-        try:
-            trainer = self.trainer
-        except RuntimeError:  # a step by hand, outside of a fit
+        trainer = self._fit_trainer()
+        if trainer is None:
             return False
         is_last = trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps
         return is_last or batch_idx % LOG_EVERY_N_STEPS == 0
+
+    def _fit_trainer(self) -> L.Trainer | None:
+        """Return the trainer, or ``None`` for a step by hand, outside of a fit."""
+        try:
+            return self.trainer
+        except RuntimeError:
+            return None
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         loaders = self.trainer.val_dataloaders
@@ -108,6 +140,8 @@ class Supervised(L.LightningModule):
         x, y = batch
         output = self(x)
         predicted = output
+        if name not in self.metrics:  # a loader with a name of the user's
+            self.metrics[name] = self.task.make_metric().to(self.device)
         # Validation labels are noisy. A loss correction knows the distribution of the labels that are observed.
         observed = getattr(self.criterion, "observed", None)
         if observed is not None and name == "val":

@@ -12,6 +12,8 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from noisylabels_pl.core.budget import budget_warnings
+from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.core.tables import SampleTables
@@ -82,10 +84,15 @@ class TwinModule(Supervised, ABC):
         check_task(type(self).__name__, self.tasks, task)
         super().__init__(Twins(make_net(), make_net()), TASKS[task](num_outputs), optimizer, scheduler)
         self.tables = SampleTables()
+        self.warnings: list[str] = []  # about the last fit, see check_budget
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
         """Return the scalar loss of each network, or ``None`` for a network that rests."""
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        """See :meth:`~noisylabels_pl.core.CriterionCallback.check_budget`."""
+        return []
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not isinstance(batch, Batch):
@@ -97,6 +104,7 @@ class TwinModule(Supervised, ABC):
         if not losses:
             raise ValueError(f"both losses of {type(self).__name__} are None; return selected_mean() of no samples")
         total = torch.stack([*losses.values()]).sum()
+        self.name_bad_samples(total, batch, batch_idx)
         means = {f"train/loss_{name}": loss for name, loss in losses.items()}
         means["train/loss"] = total / len(losses)
         self.log_means(means, len(batch.index), batch_idx)
@@ -115,7 +123,8 @@ class TwinModule(Supervised, ABC):
         clip: Callable[..., Any] = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
         first = [*self.net.first.parameters()]
         second = [*self.net.second.parameters()]
-        others = [*({*self.parameters()} - {*first, *second})]
+        of_networks = {*first, *second}
+        others = [parameter for parameter in self.parameters() if parameter not in of_networks]
         for parameters in (first, second, others):
             if parameters:
                 clip(parameters, gradient_clip_val)
@@ -125,7 +134,10 @@ class TwinModule(Supervised, ABC):
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
 
     def on_train_start(self) -> None:
+        self.warnings = budget_warnings(self.trainer, self)
         self.tables.set_num_samples(len(training_loader(self.trainer).dataset))  # type: ignore[arg-type]
+        if self.tables:
+            check_equal_batches(self.trainer.train_dataloader)
 
     def teardown(self, stage: str) -> None:
         self.tables.to_cpu()

@@ -120,7 +120,7 @@ def _to_finite_float32(name: str, x: Array) -> Array:
     return converted
 
 
-def check_labels(name: str, y: Array, num_samples: int, num_classes: int) -> Tensor:
+def check_labels(name: str, y: Array, num_samples: int, num_classes: int, *, hint: str = "") -> Tensor:
     """Return class labels as int64.
 
     Args:
@@ -128,6 +128,7 @@ def check_labels(name: str, y: Array, num_samples: int, num_classes: int) -> Ten
         y: ``(num_samples,)`` integers in ``0..num_classes - 1``.
         num_samples: the number of samples that need a label.
         num_classes: the number of classes.
+        hint: the remedy for a label that is no class, added to the message.
 
     Returns:
         ``(num_samples,)`` int64.
@@ -141,12 +142,17 @@ def check_labels(name: str, y: Array, num_samples: int, num_classes: int) -> Ten
         tensor([0, 2, 1])
     """
     if y.shape != (num_samples,):
+        remedy = f"; {name}.argmax(1) makes labels of one-hot rows" if y.ndim == 2 and len(y) == num_samples else ""
         raise ValueError(
             f"{name} has shape {y.shape}; it must hold one label for each of the {num_samples} samples: "
-            f"({num_samples},)"
+            f"({num_samples},){remedy}"
         )
     if y.dtype.kind not in "ui":
-        remedy = "convert with .astype('int64')" if y.dtype.kind in "fb" else "number the classes from 0"
+        remedy = "number the classes from 0"
+        if y.dtype.kind in "fb":
+            remedy = "convert with .astype('int64')"
+        if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
+            remedy = "real numbers are targets of regression: data=npz_regression"
         example = f"; {name}[0] is {y[0]}" if len(y) else ""
         raise ValueError(f"{name} has type {y.dtype}{example}; labels must be integers: {remedy}")
     wrong = np.flatnonzero((y < 0) | (y >= num_classes))
@@ -154,7 +160,7 @@ def check_labels(name: str, y: Array, num_samples: int, num_classes: int) -> Ten
         row = wrong[0]
         if y[row] < 0:
             raise ValueError(f"{name}[{row}] is {y[row]}; labels must not be negative, classes are numbered from 0")
-        raise ValueError(f"{name}[{row}] is {y[row]}; labels must lie in 0..{num_classes - 1}")
+        raise ValueError(f"{name}[{row}] is {y[row]}; labels must lie in 0..{num_classes - 1}{hint}")
     return torch.from_numpy(y.astype(np.int64))
 
 
@@ -218,7 +224,8 @@ def check_classes(name: str, y: Tensor, num_classes: int) -> None:
     empty_classes = (class_sizes == 0).nonzero().flatten().tolist()
     if empty_classes:
         raise ValueError(
-            f"{name} has no sample of class {empty_classes[0]}; number the classes from 0 without gaps; {largest}"
+            f"{name} has no sample of class {empty_classes[0]}; number the classes from 0 without gaps, or name all in "
+            f"class_names, if only the test set has this one; {largest}"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,6 +18,7 @@ from noisylabels_pl.data.batch import Batch
 from noisylabels_pl.data.indexed import indexed, keep_collated
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
+from noisylabels_pl.data.normalization import Normalization, set_normalization
 from noisylabels_pl.data.resident import ResidentDataset, ResidentRows, fits_on_device
 from noisylabels_pl.data.sampler import SelectionSampler
 from noisylabels_pl.functional import check_choice, check_range
@@ -39,6 +41,9 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         train_size: the number of training samples to keep, chosen at random and stratified; ``None`` for all.
         crop_padding: in training, crop images at random after padding by this many pixels; 0 for no cropping.
         flip: in training, mirror half of the images.
+        normalization: ``"standardize"`` by mean and standard deviation, ``"unit"`` for bytes divided by 255, or
+            ``"pixel_mean"`` to subtract the mean of each pixel.
+        drop_last: in training, leave a last batch out that is not full.
         num_workers: worker processes of the loaders. Batches are cut from memory, so 0 is fastest for all but huge
             sets.
         resident: hold the dataset on the training device and cut batches out of it there: ``True``, ``False``, or
@@ -78,6 +83,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         train_size: int | None = None,
         crop_padding: int = 0,
         flip: bool = False,
+        normalization: Normalization = "standardize",
+        drop_last: bool = False,
         num_workers: int = 0,
         resident: bool | Literal["auto"] = "auto",
         seed: int = 0,
@@ -88,7 +95,9 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if train_size is not None:
             check_range("train_size", train_size, "[1, inf)", integer=True)
         check_range("crop_padding", crop_padding, "[0, inf)", integer=True)
+        check_choice("normalization", normalization, Normalization)
         check_range("num_workers", num_workers, "[0, inf)", integer=True)
+        check_range("seed", seed, "[0, inf)", integer=True)
         check_choice("resident", resident, (True, False, "auto"))
         if resident is True and num_workers:
             raise ValueError(
@@ -96,14 +105,17 @@ class NoisyDataModule(L.LightningDataModule, ABC):
                 "to auto"
             )
         self.label_noise = noise or LabelNoise()
-        self.batch_size = batch_size
+        # A whole number may be written as 1e3, which is a float.
+        self.batch_size = int(batch_size)
         self.val_fraction = val_fraction
-        self.train_size = train_size
-        self.crop_padding = crop_padding
+        self.train_size = None if train_size is None else int(train_size)
+        self.crop_padding = int(crop_padding)
         self.flip = flip
-        self.num_workers = num_workers
+        self.normalization = normalization
+        self.drop_last = drop_last
+        self.num_workers = int(num_workers)
         self.resident = resident
-        self.seed = seed
+        self.seed = int(seed)
         self._train_loader: DataLoader[Any] | None = None
         self._train_loader_trainer: L.Trainer | None = None  # the trainer that the loader was made for
         # By "train" or "test" and device; None for a dataset that is too large for the device.
@@ -113,6 +125,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self._augmentation: Augmentation | None = None
         self._augmentation_epoch = -1
         self._is_set_up = False
+        self.warnings: list[str] = []  # about options that have no effect
 
     @abstractmethod
     def load(self) -> Arrays:
@@ -137,6 +150,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             features=self.arrays.x_train,
             spread=self.arrays.std,
         )
+        # After the noise, whose option ``features`` counts in standard deviations.
+        self.arrays = set_normalization(self.arrays, self.normalization)
         self._x_train = self.labels.training_features(self.arrays.x_train)
         self._split()
         clean = self.labels.clean
@@ -150,12 +165,20 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         labels = self.labels.observed
         if self.arrays.is_regression:
             labels = torch.zeros(len(indices))  # one label for all, so the split is merely random
-        if self.train_size is not None and self.train_size < len(indices):
+        if self.train_size is not None and self.train_size > len(indices):
+            self.warnings.append(f"train_size={self.train_size} is more than the {len(indices)} samples that there are")
+            rank_zero_warn(self.warnings[-1])
+        elif self.train_size is not None and self.train_size < len(indices):
             indices, _ = stratified_split(indices, labels, self.train_size, rng)
         val_size = round(self.val_fraction * len(indices))
         self.val_indices, self.train_indices = stratified_split(indices, labels[indices], val_size, rng)
         if not len(self.train_indices):
             raise ValueError(f"val_fraction={self.val_fraction} of {len(indices)} samples leaves none to train on")
+        if self.drop_last and len(self.train_indices) < self.batch_size:
+            raise ValueError(
+                f"drop_last=True leaves no batch, because {len(self.train_indices)} training samples do not fill one "
+                f"of batch_size={self.batch_size}; set drop_last to False, or batch_size lower"
+            )
         if self.arrays.is_regression and len(self.val_indices) == 1:
             raise ValueError(
                 f"val_fraction={self.val_fraction} of {len(indices)} samples is a single one, which has no R2; set it "
@@ -176,6 +199,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
                 dataset,
                 self._batch_size_per_device(),
                 shuffle=True,
+                drop_last=self.drop_last,
                 num_workers=self.num_workers,
                 collate_fn=keep_collated,
             )

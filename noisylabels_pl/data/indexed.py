@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from noisylabels_pl.data.batch import Batch, Positions
-from noisylabels_pl.data.sampler import SelectionSampler
+from noisylabels_pl.data.sampler import SelectionBatches, SelectionSampler
 
 
 @dataclass(eq=False)
@@ -72,6 +72,9 @@ class IndexedDataset(Dataset[Any]):
 class IndexedLoader(DataLoader[Any]):
     """A loader whose batches are those of another loader, and which knows the positions of their samples.
 
+    Where a :class:`~noisylabels_pl.data.SelectionSampler` leaves one sample of a selection for the last batch, it joins
+    the batch before, see ``SelectionBatches``.
+
     Worker processes start with the first batch, not with the iterator. After a resume Lightning makes the first
     iterator before it tells the sampler the epoch, and workers that start at once would read the order of epoch 0.
 
@@ -83,7 +86,15 @@ class IndexedLoader(DataLoader[Any]):
     """
 
     def __init__(self, *args: Any, as_batches: bool = False, **options: Any) -> None:
+        batches = options.get("batch_sampler")
+        if isinstance(batches, SelectionBatches):  # Lightning replaces its sampler, as for overfit_batches
+            options |= {"batch_sampler": None, "sampler": batches.sampler}
+            options |= {"batch_size": batches.batch_size, "drop_last": batches.drop_last}
         super().__init__(*args, **options)
+        if isinstance(self.sampler, SelectionSampler) and self.batch_size is not None:
+            batches = SelectionBatches(self.sampler, self.batch_size, self.drop_last)
+            # torch makes its own batch sampler of these arguments, and given one it would hide the batch size.
+            object.__setattr__(self, "batch_sampler", batches)
         self.as_batches = as_batches
         # A queue for each iterator, of the batches that were yielded and not asked for.
         self._queues: list[deque[Positions]] = []

@@ -36,6 +36,8 @@ LabelNoiseKind = Literal[
     "mixture",
     "file",
 ]
+# The first permutation without fixed points that NumPy draws from seed 0, as the public code of CRUST does.
+_CRUST_DERANGEMENT = (2, 8, 4, 9, 1, 6, 7, 3, 0, 5)
 LABEL_CORRUPTIONS = ("sym", "sym_inclusive", "asym", "pairflip", "matrix")
 
 
@@ -52,8 +54,11 @@ class LabelNoise:
         count: ``"bernoulli"`` draws every label independently; ``"exact"`` fixes the number of labels of each class
             that are flipped, or the number of targets that are corrupted.
         seed: the seed of the draw, independent of all other seeds.
-        map: for ``"asym"``: ``"dataset"`` (the dataset's own map), ``"derangement"`` (a random permutation without
-            fixed points, as in the public code of CRUST), or ``{class: class}`` by name or number.
+        map: for ``"asym"``: ``"dataset"`` (the dataset's own map); ``"elr_released"`` (the same, applied class by class
+            to the labels as they are by then, as in the public code of ELR: where two classes are mistaken for each
+            other, some labels of the first are flipped back); ``"derangement"`` (a random permutation without fixed
+            points); ``"crust_released"`` (the one that the public code of CRUST draws for ten classes); or
+            ``{class: class}`` by name or number.
         matrix: for ``"matrix"``: the rows of ``T[i, j] = P(observed j | true i)``, or the path of a file with them
             (see :func:`~noisylabels_pl.data.files.read_transition_matrix`).
         path: for ``"file"``: a ``noise.npz``.
@@ -92,6 +97,7 @@ class LabelNoise:
         check_choice("kind", kind, LabelNoiseKind)
         check_choice("count", count, Literal["bernoulli", "exact"])
         check_range("rate", rate, "[0, 1]")
+        check_range("seed", seed, "[0, inf)", integer=True)
         check_range("strength", strength, "[0, inf)")
         check_range("features", features, "[0, inf)")
         if rate and kind in ("none", "matrix", "file"):
@@ -105,7 +111,7 @@ class LabelNoise:
         self.kind = kind
         self.rate = rate
         self.count = count
-        self.seed = seed
+        self.seed = int(seed)
         self.map = map
         self.matrix = matrix
         self.path = path
@@ -224,15 +230,22 @@ class LabelNoise:
             return transition_matrix(kind, num_classes, self.rate)
         if self.map == "derangement":
             mapping = _random_derangement(num_classes, generator)
+        elif self.map == "crust_released":
+            mapping = _crust_derangement(num_classes)
         else:
             mapping = self._mapping_by_number(class_names, asymmetric_map)
+        if self.map == "elr_released":
+            return _matrix_class_by_class(num_classes, self.rate, mapping)
         return transition_matrix("asym", num_classes, self.rate, mapping=mapping)
 
     def _mapping_by_number(self, class_names: Sequence[str], asymmetric_map: Mapping[str, str]) -> dict[int, int]:
         """Return the map of classes that the option ``map`` chooses, with numbers for classes."""
-        mapping = asymmetric_map if self.map == "dataset" else self.map
+        mapping = asymmetric_map if self.map in ("dataset", "elr_released") else self.map
         if not isinstance(mapping, Mapping):
-            raise ValueError(f"map must be dataset, derangement or a mapping of classes, got {mapping!r}")
+            raise ValueError(
+                "map must be dataset, elr_released, derangement, crust_released or a mapping of classes, "
+                f"got {mapping!r}"
+            )
         if not mapping:
             raise ValueError("this dataset has no asymmetric map; give one, such as map={cat: dog, dog: cat}")
         return {
@@ -266,3 +279,20 @@ def _random_derangement(num_classes: int, generator: torch.Generator) -> dict[in
         permutation = torch.randperm(num_classes, generator=generator)
         if (permutation != torch.arange(num_classes)).all():
             return dict(enumerate(permutation.tolist()))
+
+
+def _crust_derangement(num_classes: int) -> dict[int, int]:
+    """Return the permutation of the public code of CRUST."""
+    if num_classes != len(_CRUST_DERANGEMENT):
+        raise ValueError(
+            f"map=crust_released is for {len(_CRUST_DERANGEMENT)} classes, got {num_classes}; use map=derangement"
+        )
+    return dict(enumerate(_CRUST_DERANGEMENT))
+
+
+def _matrix_class_by_class(num_classes: int, rate: float, mapping: Mapping[int, int]) -> Tensor:
+    """Return the transition matrix of corrupting class after class, by number, where later ones see earlier flips."""
+    T = transition_matrix("none", num_classes, 0.0)
+    for true_class in sorted(mapping):
+        T = T @ transition_matrix("asym", num_classes, rate, mapping={true_class: mapping[true_class]})
+    return T

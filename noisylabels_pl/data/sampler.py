@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import BatchSampler, Dataset
 from torch.utils.data.distributed import DistributedSampler
+
+from noisylabels_pl.functional import check_range
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class SelectionSampler(DistributedSampler[Any]):
         pad: whether to repeat the first samples until all ranks have equally many, as training needs. Without padding,
             for evaluation, every sample is visited exactly once.
 
+    Raises:
+        ValueError: ``seed`` is negative or no whole number.
+
     Attributes:
         selection: the samples of the coming epoch, ``None`` for all. With partners, keys are pairs of positions.
 
@@ -66,6 +71,7 @@ class SelectionSampler(DistributedSampler[Any]):
     """
 
     def __init__(self, dataset: Dataset[Any], *, shuffle: bool = True, seed: int = 0, pad: bool = True) -> None:
+        check_range("seed", seed, "[0, inf)", integer=True)
         super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
         self.pad = pad
         self.selection: Selection | None = None
@@ -106,6 +112,45 @@ class SelectionSampler(DistributedSampler[Any]):
         if self.selection is None:
             return len(self.dataset)  # type: ignore[arg-type]
         return len(self.selection.indices)
+
+
+class SelectionBatches(BatchSampler):
+    """Batches of a :class:`SelectionSampler`, where one last sample of a selection joins the batch before it.
+
+    Batch normalization has no statistics of a single sample, and a selection of changing size leaves one over sooner or
+    later. All ranks get equally many samples, so they join them alike. Without a selection, and with ``drop_last``,
+    the batches are those of torch.
+
+    Args:
+        sampler: of keys.
+        batch_size: samples in a batch; of 1, all batches hold one sample.
+        drop_last: whether to drop a last batch that is not full.
+
+    Example:
+        >>> sampler = SelectionSampler(range(9), shuffle=False)
+        >>> sampler.selection = Selection(torch.arange(5))
+        >>> list(SelectionBatches(sampler, batch_size=2, drop_last=False))
+        [[0, 1], [2, 3, 4]]
+    """
+
+    sampler: SelectionSampler
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        batches = super().__iter__()
+        joins_last = self._joins_last()
+        for _ in range(len(self) - joins_last):
+            yield next(batches)
+        if joins_last:
+            yield [*next(batches), *next(batches)]
+
+    def __len__(self) -> int:
+        return super().__len__() - self._joins_last()
+
+    def _joins_last(self) -> bool:
+        """Return True if the last batch would hold one sample."""
+        if self.sampler.selection is None or self.drop_last or self.batch_size == 1:
+            return False
+        return len(self.sampler) > self.batch_size and len(self.sampler) % self.batch_size == 1
 
 
 def is_distributed() -> bool:

@@ -58,7 +58,7 @@ def check_range(name: str, value: Any, interval: str, *, integer: bool = False, 
     """
     if integer and not _is_whole(value):
         requirement = f"be a whole number in {interval}"
-    elif not _is_number(value):
+    elif not _is_number(value) or (interval in _REQUIREMENTS and not math.isfinite(value)):
         requirement = f"be a number in {interval}"
     elif not _contains(interval, value):
         requirement = _REQUIREMENTS.get(interval, f"lie in {interval}")

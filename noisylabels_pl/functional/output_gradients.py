@@ -41,7 +41,9 @@ def logit_gradient(logits: Tensor, target: Tensor) -> Tensor:
     # Not F.one_hot: it checks its values, and the check waits for the device.
     label = target.unsqueeze(1)
     minus_one = -torch.ones_like(label, dtype=probs.dtype)
-    return probs.scatter_add(1, label, minus_one)
+    if probs.requires_grad:
+        return probs.scatter_add(1, label, minus_one)
+    return probs.scatter_add_(1, label, minus_one)  # saves a copy
 
 
 def loss_layer_gradient_norm(output: Tensor, target: Tensor, loss: OutputLoss = "ce") -> Tensor:

@@ -21,8 +21,12 @@ def forget_rate_schedule(
         R(t) = \tau \cdot \min(t / T_k, 1)
 
     The papers are `Co-teaching <https://arxiv.org/abs/1804.06872>`_ and `Provable Robust Learning for Deep Neural
-    Networks under Agnostic Corrupted Supervision <https://openreview.net/forum?id=Bi2OvVf1KPn>`_ (PRL). In the public
-    code of both, the fraction rises from 0 in the first epoch to :math:`\tau` in epoch :math:`T_k`.
+    Networks under Agnostic Corrupted Supervision <https://openreview.net/forum?id=Bi2OvVf1KPn>`_ (PRL). The public code
+    of both has a ramp from 0 to :math:`\tau` over :math:`T_k` epochs, but does not train in the first of them, so that
+    the first epoch that trains drops :math:`\tau / (T_k - 1)`:
+
+    .. math::
+        R(t) = \tau \cdot \min(t / (T_k - 1), 1)
 
     Args:
         epoch: counted from 0.
@@ -41,15 +45,14 @@ def forget_rate_schedule(
         >>> [forget_rate_schedule(epoch, 0.5, ramp_epochs=4) for epoch in range(5)]
         [0.125, 0.25, 0.375, 0.5, 0.5]
         >>> [forget_rate_schedule(epoch, 0.3, ramp_epochs=3, schedule="released") for epoch in range(4)]
-        [0.0, 0.15, 0.3, 0.3]
+        [0.15, 0.3, 0.3, 0.3]
     """
     check_choice("schedule", schedule, ForgetRateSchedule)
     check_range("ramp_epochs", ramp_epochs, "[0, inf)", hint="0 is no ramp")
-    if epoch >= ramp_epochs:
+    rising_epochs = ramp_epochs if schedule == "paper" else ramp_epochs - 1
+    if epoch + 1 >= rising_epochs:
         return forget_rate
-    if schedule == "paper":
-        return forget_rate * (epoch + 1) / ramp_epochs
-    return forget_rate * epoch / max(ramp_epochs - 1, 1)
+    return forget_rate * (epoch + 1) / rising_epochs
 
 
 def sigmoid_rampup(step: int, length: int) -> float:

@@ -16,6 +16,7 @@ from noisylabels_pl.functional.checks import check_choice, check_range
 
 TargetCorruption = Literal["linadv", "signflip", "uninoise", "pairflip", "mixture"]
 TARGET_CORRUPTIONS: tuple[TargetCorruption, ...] = get_args(TargetCorruption)
+_SMALLEST_SPREAD = 1e-12  # a feature with a smaller standard deviation is constant
 _MIXTURE: tuple[TargetCorruption, ...] = ("linadv", "signflip", "uninoise")
 
 
@@ -59,8 +60,8 @@ def corrupt_targets(
 
     Raises:
         ValueError: ``kind`` is unknown, ``rate`` is out of range, ``targets`` are not ``(n, q)`` floating point,
-            ``features`` do not have ``n`` rows, ``permutation`` is not a permutation of the coordinates, or the kind is
-            ``"pairflip"`` and the targets have a single coordinate.
+            ``features`` do not have ``n`` rows or, for ``"linadv"``, are constant, ``permutation`` is not a permutation
+            of the coordinates, or the kind is ``"pairflip"`` and the targets have a single coordinate.
 
     Example:
         >>> import torch
@@ -130,7 +131,9 @@ def _linear_targets(
 ) -> Tensor:
     """Return ``A x`` for each row of features, scaled to the standard deviation ``strength``, ``(n, q)`` float64."""
     x = features.flatten(1).double()
-    x = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-12)
+    if not (x.std(0, correction=0) > _SMALLEST_SPREAD).any():
+        raise ValueError("kind='linadv' needs features that vary, but all of them are constant; take another kind")
+    x = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=_SMALLEST_SPREAD)
     A = torch.randn(x.shape[1], num_coordinates, dtype=torch.float64, generator=generator)
     linear = x @ A
     return strength * linear / linear.std(0, correction=0)

@@ -21,15 +21,15 @@ def transition_matrix(
 
     With the rate :math:`r` and :math:`C` classes, the diagonal and the other entries are
 
-    ====================  ==================  ===================================
-    kind                  :math:`T_{ii}`      :math:`T_{ij}, i \neq j`
-    ====================  ==================  ===================================
-    ``"none"``            1                   0
-    ``"sym"``             :math:`1 - r`       :math:`r / (C - 1)`
-    ``"sym_inclusive"``   :math:`1 - r + r/C` :math:`r / C`
-    ``"pairflip"``        :math:`1 - r`       :math:`r` for :math:`j = i + 1 \bmod C`
-    ``"asym"``            :math:`1 - r`       :math:`r` for ``j = mapping[i]``
-    ====================  ==================  ===================================
+    ====================  ====================  ====================================
+    kind                  :math:`T_{ii}`        :math:`T_{ij}, i \neq j`
+    ====================  ====================  ====================================
+    ``"none"``            1                     0
+    ``"sym"``             :math:`1 - r`         :math:`r / (C - 1)`
+    ``"sym_inclusive"``   :math:`1 - r + r/C`   :math:`r / C`
+    ``"pairflip"``        :math:`1 - r`         :math:`r` for :math:`j = i + 1 \bmod C`
+    ``"asym"``            :math:`1 - r`         :math:`r` for ``j = mapping[i]``
+    ====================  ====================  ====================================
 
     The papers mean different things by "symmetric". ``"sym"`` draws one of the *other* classes (`CRUST
     <https://arxiv.org/abs/2011.07451>`_, `loss correction <https://arxiv.org/abs/1609.03683>`_, `Co-teaching
@@ -187,7 +187,9 @@ def invert_transition_matrix(T: Tensor, *, mix: float = 0.0) -> Tensor:
     return inverse
 
 
-def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto"] = "auto") -> Tensor:
+def estimate_transition_matrix(
+    probs: Tensor, *, quantile: float | Literal["auto"] = "auto", strictly_below: bool = False
+) -> Tensor:
     r"""Return the transition matrix that the predictions of a network trained on noisy labels imply.
 
     .. math::
@@ -205,6 +207,8 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
             ``"auto"`` is ``1 - 0.3 * prior`` for each class, with the mean predicted probability as its prior. For
             ten equal classes this is 0.97. For a hundred it is 0.997, because there the top 3 % of the samples would
             be more than one class has.
+        strictly_below: take the largest probability that is smaller than the quantile, as the authors' public code
+            does, instead of the quantile itself.
 
     Returns:
         ``(C, C)``, at least float32.
@@ -232,6 +236,9 @@ def estimate_transition_matrix(probs: Tensor, *, quantile: float | Literal["auto
     ranks = (quantiles * (len(probs) - 1) - 1e-9).ceil().long().clamp(min=0)
     ascending = probs.argsort(dim=0, stable=True)
     representatives = ascending.gather(0, ranks.unsqueeze(0)).squeeze(0)
+    if strictly_below:
+        thresholds = probs.gather(0, representatives.unsqueeze(0))
+        representatives = torch.where(probs < thresholds, probs, 0).argmax(0)
     estimate = probs[representatives]
     return estimate / estimate.sum(1, keepdim=True)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from noisylabels_pl.functional import (
     check_choice,
+    check_range,
     check_transition_matrix,
     forward_correction,
     invert_transition_matrix,
@@ -19,27 +20,33 @@ from noisylabels_pl.functional import (
 from noisylabels_pl.functional.losses.correction import BaseLoss, ClassLosses
 from noisylabels_pl.losses.robust import Reduction, reduce
 
-_LEAST_PROBABILITY = 1e-7
 _log = logging.getLogger(__name__)
 
 
 class _CorrectedLoss(nn.Module):
-    """Holds the options that both corrections share: ``T``, the base loss and the reduction."""
+    """Holds the options that both corrections share: ``T``, the base loss, the clip and the reduction."""
 
     tasks = ("classification",)
 
     def __init__(
-        self, T: Tensor | Sequence[Sequence[float]], *, base: BaseLoss | ClassLosses, reduction: Reduction
+        self,
+        T: Tensor | Sequence[Sequence[float]],
+        *,
+        base: BaseLoss | ClassLosses,
+        eps: float,
+        reduction: Reduction,
     ) -> None:
         super().__init__()
         if isinstance(base, str):
             check_choice("base", base, BaseLoss)
+        check_range("eps", eps, "[0, 0.5)")
         check_choice("reduction", reduction, Reduction)
         T = torch.as_tensor(T, dtype=torch.float64)
         # Not a buffer, because half precision would round a buffer, and because a checkpoint must not depend on the
         # criterion: the module may be loaded with another one.
         self.T = check_transition_matrix(T, len(T)).float()
         self.base = base
+        self.eps = eps
         self.reduction = reduction
 
     def observed(self, logits: Tensor) -> Tensor:
@@ -81,10 +88,12 @@ class ForwardCorrectionLoss(_CorrectedLoss):
         T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
         base: the loss :math:`\ell` to correct: ``"ce"``, ``"square"`` or a function, see
             :func:`~noisylabels_pl.functional.forward_correction`.
+        eps: clip probabilities to ``[eps, 1 - eps]``, as the authors' public code does with 1e-7; 0 for no clip.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: ``T`` is not a transition matrix, or some label is never observed according to it.
+        ValueError: ``T`` is not a transition matrix, or some label is never observed according to it, or ``eps`` is out
+            of range.
 
     Example:
         >>> import torch
@@ -99,9 +108,10 @@ class ForwardCorrectionLoss(_CorrectedLoss):
         T: Tensor | Sequence[Sequence[float]],
         *,
         base: BaseLoss | ClassLosses = "ce",
+        eps: float = 0.0,
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(T, base=base, reduction=reduction)
+        super().__init__(T, base=base, eps=eps, reduction=reduction)
         # The kernel checks T here, once, so that forward() can skip that.
         logits = torch.zeros_like(self.T)
         every_label = torch.arange(len(self.T))
@@ -109,7 +119,8 @@ class ForwardCorrectionLoss(_CorrectedLoss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits ``(B, C)`` and observed labels ``(B,)``, reduced."""
-        losses = forward_correction(logits, target, self._matrix_for(logits), base=self.base, validate=False)
+        T = self._matrix_for(logits)
+        losses = forward_correction(logits, target, T, base=self.base, eps=self.eps, validate=False)
         return reduce(losses, self.reduction)
 
 
@@ -123,18 +134,19 @@ class BackwardCorrectionLoss(_CorrectedLoss):
         \ell^{\gets}(p, y) = \left( T^{-1} \ell(p) \right)_y
 
     The loss may be negative, even for good networks, and an ill-conditioned ``T`` makes it noisy: a condition number
-    above 100 is logged as a warning. As in the authors' public code, probabilities below 1e-7 count as 1e-7; otherwise
-    the loss has no lower bound. The kernel is :func:`~noisylabels_pl.functional.backward_correction`.
+    above 100 is logged as a warning. As in the authors' public code, probabilities are clipped to [1e-7, 1 - 1e-7];
+    otherwise the loss has no lower bound. The kernel is :func:`~noisylabels_pl.functional.backward_correction`.
 
     Args:
         T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
         mix: weight of the identity that is mixed into ``T`` before it is inverted, in ``[0, 1)``.
         base: the loss :math:`\ell` to correct: ``"ce"``, ``"square"`` or a function, see
             :func:`~noisylabels_pl.functional.forward_correction`.
+        eps: clip probabilities to ``[eps, 1 - eps]``; 0 for no clip.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: ``T`` is not a transition matrix or cannot be inverted, or ``mix`` is out of range.
+        ValueError: ``T`` is not a transition matrix or cannot be inverted, or ``mix`` or ``eps`` is out of range.
 
     Example:
         >>> import torch
@@ -150,9 +162,10 @@ class BackwardCorrectionLoss(_CorrectedLoss):
         *,
         mix: float = 0.0,
         base: BaseLoss | ClassLosses = "ce",
+        eps: float = 1e-7,
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(T, base=base, reduction=reduction)
+        super().__init__(T, base=base, eps=eps, reduction=reduction)
         inverse = invert_transition_matrix(torch.as_tensor(T, dtype=torch.float64), mix=mix)
         self.inverse = inverse.float()
         condition = float(torch.linalg.cond(inverse))
@@ -164,5 +177,5 @@ class BackwardCorrectionLoss(_CorrectedLoss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits ``(B, C)`` and observed labels ``(B,)``, reduced."""
         self.inverse = self.inverse.to(self._matrix_for(logits).device)
-        losses = linear_correction(logits, target, self.inverse, base=self.base, eps=_LEAST_PROBABILITY)
+        losses = linear_correction(logits, target, self.inverse, base=self.base, eps=self.eps)
         return reduce(losses, self.reduction)

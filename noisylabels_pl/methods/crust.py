@@ -10,10 +10,12 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.core import Scores, SelectionCallback, run_sharded
+from noisylabels_pl.core.bad_samples import listed
 from noisylabels_pl.core.scoring import training_loader, transferred
 from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
 from noisylabels_pl.data.batch import mix_samples, mixable_tensors
@@ -34,7 +36,7 @@ from noisylabels_pl.functional import (
 Selector = Literal["centrality", "facility_location", "stochastic_greedy", "distributed_greedy"]
 Partition = Literal["predicted", "observed"]
 Embedding = Literal["logits", "head"]
-Weights = Literal["uniform", "cluster"]
+Weights = Literal["uniform", "cluster", "class"]
 Partner = Literal["none", "cluster", "same_label"]
 MixupScope = Literal["pair", "batch"]
 
@@ -64,10 +66,14 @@ class Crust(SelectionCallback):
     - ``crust_paper``, Algorithm 1 of the paper: ``selector="facility_location"``, ``weights="cluster"``,
       ``warmup_epochs=0``. It spends its budget on outliers and does not filter wrong labels.
     - ``crust_released``, the authors' public code: ``partition="observed"``, ``embedding="head"``, ``train_mode=True``,
-      ``partner="same_label"``, ``mixup_beta=0.1``, ``mixup_scope="batch"``, ``mixup_start_epoch=6``.
+      ``weights="class"``, ``partner="same_label"``, ``mixup_beta=0.1``, ``mixup_scope="batch"``,
+      ``mixup_start_epoch=6``.
 
     Args:
         fraction: fraction of each class to keep, in ``(0, 1]``.
+        min_per_class: keep at least so many samples of each class, or all of a smaller one. With 0, the paper's, a
+            class with fewer than ``1 / fraction`` samples keeps none and is not trained, which a warning says. That is
+            the default because among so few samples a wrong label does not stand out.
         selector: ``"centrality"`` keeps the samples with the smallest mean distance to their class, and
             ``"facility_location"`` the greedy medoids (eq. 10). ``"stochastic_greedy"`` and ``"distributed_greedy"``
             approximate the latter for classes of more than about 50,000 samples.
@@ -77,8 +83,9 @@ class Crust(SelectionCallback):
             linear head (``"head"``), ``(p - y) W``.
         train_mode: score the samples in training mode, with augmentation, instead of in evaluation mode.
         bf16_scoring: score the samples under autocast to bfloat16, whatever the trainer's precision.
-        weights: weigh the losses of all kept samples alike (``"uniform"``), or by the sizes of their clusters, scaled
-            to mean 1 (``"cluster"``, eq. 8).
+        weights: weigh the losses of all kept samples alike (``"uniform"``), by the sizes of their clusters, scaled to
+            mean 1 (``"cluster"``, eq. 8), or by the sizes of their classes, scaled to mean 1 in each batch
+            (``"class"``).
         partner: mix each kept sample with a random other member of its cluster (``"cluster"``), with a sample of the
             whole training set that has the same label (``"same_label"``), or with none (``"none"``). A sample that is
             its own partner trains unmixed.
@@ -111,6 +118,7 @@ class Crust(SelectionCallback):
         self,
         fraction: float = 0.5,
         *,
+        min_per_class: int = 0,
         selector: Selector = "centrality",
         partition: Partition = "predicted",
         embedding: Embedding = "logits",
@@ -136,6 +144,7 @@ class Crust(SelectionCallback):
             criterion=criterion,
         )
         check_range("fraction", fraction, "(0, 1]")
+        check_range("min_per_class", min_per_class, "[0, inf)", integer=True)
         check_choice("selector", selector, Selector)
         check_choice("partition", partition, Partition)
         check_choice("embedding", embedding, Embedding)
@@ -144,7 +153,10 @@ class Crust(SelectionCallback):
         check_range("mixup_alpha", mixup_alpha, "(0, inf)")
         check_range("mixup_beta", mixup_beta, "(0, inf)")
         check_choice("mixup_scope", mixup_scope, MixupScope)
+        check_range("mixup_start_epoch", mixup_start_epoch, "[0, inf)", integer=True)
+        check_range("seed", seed, "[0, inf)", integer=True)
         self.fraction = fraction
+        self.min_per_class = int(min_per_class)
         self.selector = selector
         self.partition = partition
         self.embedding = embedding
@@ -157,14 +169,19 @@ class Crust(SelectionCallback):
         self.head = head
         self.seed = seed
         self._mixing_coefficients: Tensor | None = None  # of this batch
+        self._has_warned = False  # in this fit, of classes that keep no sample
         mixes_samples = partner != "none"
         changes_losses = mixes_samples or weights != "uniform"
-        self.needs = replace(self.needs, criterion=changes_losses, mixes_samples=mixes_samples)
+        self.needs = replace(
+            self.needs,
+            criterion=changes_losses,
+            mixes_samples=mixes_samples,
+            depends_on_batch=weights == "class",
+        )
 
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
-        gradients = self._gradients(module, scores)
         classes = self._classes(scores)
-        coresets = self._coresets([gradients[members] for members in classes], epoch)
+        coresets = self._coresets(module, scores, classes, epoch)
         classes = [members.cpu() for members in classes]
         indices = torch.cat([members[coreset.indices] for members, coreset in zip(classes, coresets, strict=True)])
         weights = self._sample_weights(coresets)
@@ -181,6 +198,16 @@ class Crust(SelectionCallback):
             draws = rng.beta(self.mixup_alpha, self.mixup_beta, size=len(indices))
             coefficients = torch.from_numpy(draws).float()
         return Selection(indices, weights, partners, coefficients, scores.targets.cpu()[partners])
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._has_warned = False
+
+    def check_budget(self, epochs: float, steps: float) -> list[str]:
+        warnings = super().check_budget(epochs, steps)
+        if self.partner != "none" and epochs <= self.mixup_start_epoch:
+            warnings.append(f"nothing is mixed: mixup_start_epoch={self.mixup_start_epoch} is after {epochs} epochs")
+        return warnings
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -226,11 +253,14 @@ class Crust(SelectionCallback):
         if self._mixing_coefficients is not None and partner_targets is not None:
             partner_losses = self.losses_for(logits, partner_targets)
             losses = mix(losses, partner_losses, self._mixing_coefficients)
+        weights = self.values_for("weights", batch)
+        if self.weights == "class" and weights is not None:
+            losses = losses / weights.mean()
         return super().adjust_losses(losses, logits, target, batch)
 
-    def _gradients(self, module: L.LightningModule, scores: Scores) -> Tensor:
-        """Return ``(n, d)``: the gradient that represents each training sample."""
-        gradients = logit_gradient(scores.logits, scores.targets)
+    def _gradients(self, module: L.LightningModule, scores: Scores, members: Tensor) -> Tensor:
+        """Return ``(n_c, d)``: the gradients that represent the members of a class."""
+        gradients = logit_gradient(scores.logits[members], scores.targets[members])
         if self.embedding == "logits":
             return gradients
         head = _find_head(module, self.head)
@@ -240,25 +270,45 @@ class Crust(SelectionCallback):
         """Return for each class the positions ``(n_c,)`` of its members, without classes too small to keep a sample."""
         labels = scores.logits.argmax(1) if self.partition == "predicted" else scores.targets
         classes = []
-        for label in torch.unique(labels):
+        emptied = []
+        for label in torch.unique(labels).tolist():
             members = (labels == label).nonzero().squeeze(1)
             if self._budget(len(members)) > 0:
                 classes.append(members)
+            else:
+                emptied.append(label)
         if not classes:
             raise ValueError(f"fraction={self.fraction} of {len(labels)} samples keeps none in any class; raise it")
+        if emptied and not self._has_warned:
+            self._has_warned = True
+            rank_zero_warn(
+                f"Crust keeps no sample of {len(emptied)} of {len(emptied) + len(classes)} {self.partition} classes "
+                f"({listed('label', torch.tensor(emptied))}), because fraction={self.fraction} of their samples is "
+                "less than one; set min_per_class=1, or raise fraction"
+            )
         return classes
 
     def _budget(self, class_size: int) -> int:
         """Return the number of samples to keep of a class."""
-        return int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
+        budget = int(self.fraction * class_size + 1e-9)  # 0.29 * 100 is 28.999...
+        return min(class_size, max(budget, self.min_per_class))
 
-    def _coresets(self, class_gradients: list[Tensor], epoch: int) -> list[Coreset]:
+    def _coresets(self, module: L.LightningModule, scores: Scores, classes: list[Tensor], epoch: int) -> list[Coreset]:
         """Return the coreset of each class, on the CPU; processes and threads share the work, class by class."""
-        numbers = range(len(class_gradients))
-        largest_first = sorted(numbers, key=lambda number: -len(class_gradients[number]))
-        tasks = [partial(self._coreset, class_gradients[number], epoch, number) for number in largest_first]
+        numbers = range(len(classes))
+        largest_first = sorted(numbers, key=lambda number: -len(classes[number]))
+        # Results lie in memory that is allocated before. Small ones between large temporary tensors would leave gaps
+        # that no tensor of the next class fits into: half a table with 1,000 classes.
+        places = [torch.empty(3, len(members), dtype=torch.int64) for members in classes]
+
+        def select_in_class(number: int) -> Coreset:
+            # Made here, so that only the classes in work have gradients in memory, beside the one table of logits.
+            gradients = self._gradients(module, scores, classes[number])
+            return _moved_to(places[number], self._coreset(gradients, epoch, number))
+
+        tasks = [partial(select_in_class, number) for number in largest_first]
         # Distances to all points take all threads already; greedy's steps take one.
-        takes_one_thread = class_gradients[0].device.type == "cpu" and self.selector != "centrality"
+        takes_one_thread = scores.logits.device.type == "cpu" and self.selector != "centrality"
         coresets = run_sharded(tasks, torch.get_num_threads() if takes_one_thread else 1)
         coreset_of = dict(zip(largest_first, coresets, strict=True))
         return [coreset_of[number] for number in numbers]
@@ -275,8 +325,22 @@ class Crust(SelectionCallback):
         """Return the weights ``(k,)`` of all kept samples, with mean 1, or ``None`` if they weigh alike."""
         if self.weights == "uniform":
             return None
-        cluster_sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
-        return cluster_sizes / cluster_sizes.mean()
+        if self.weights == "cluster":
+            sizes = torch.cat([coreset.cluster_sizes for coreset in coresets]).float()
+        else:
+            sizes = torch.cat([torch.full((len(c.indices),), float(len(c.assignment))) for c in coresets])
+        return sizes / sizes.mean()
+
+
+def _moved_to(place: Tensor, coreset: Coreset) -> Coreset:
+    """Return the coreset with its tensors copied to a place ``(3, n)``."""
+    k = len(coreset.indices)
+    return replace(
+        coreset,
+        indices=place[0, :k].copy_(coreset.indices),
+        assignment=place[1].copy_(coreset.assignment),
+        cluster_sizes=place[2, :k].copy_(coreset.cluster_sizes),
+    )
 
 
 def _cluster_partners(classes: list[Tensor], coresets: list[Coreset], generator: torch.Generator) -> Tensor:

@@ -40,8 +40,10 @@ class _LossCorrection(StagedMethod):
         T: TransitionSource,
         path: str | None,
         quantile: float | Literal["auto"],
+        strictly_below: bool,
         warm_start: bool,
         base: BaseLoss,
+        eps: float,
         loader: DataLoader[Any] | None,
     ) -> None:
         check_choice("T", T, TransitionSource)
@@ -50,13 +52,16 @@ class _LossCorrection(StagedMethod):
             raise ValueError(f"path goes with T=file or T=trusted, got T={T} and path={path}")
         if quantile != "auto":
             check_range("quantile", quantile, "(0, 1]", hint="or set it to auto")
+        check_range("eps", eps, "[0, 0.5)")
         if warm_start and T != "estimated":
             raise ValueError(f"warm_start continues from the stage that estimates T, but T={T} has no such stage")
         self.T = T
         self.path = path
         self.quantile = quantile
+        self.strictly_below = strictly_below
         self.warm_start = warm_start
         self.base = base
+        self.eps = eps
         self.loader = loader
 
     @abstractmethod
@@ -102,7 +107,8 @@ class _LossCorrection(StagedMethod):
             module.load_state_dict(state["state_dict"])
         logits = torch.cat([score(trainer, module, loader).logits for loader in self._scoring_loaders(trainer)])
         probs = logits.double().softmax(1)
-        artifacts = {"T": estimate_transition_matrix(probs, quantile=self.quantile)}
+        T = estimate_transition_matrix(probs, quantile=self.quantile, strictly_below=self.strictly_below)
+        artifacts = {"T": T}
         if self.warm_start:
             for name, value in module.state_dict().items():
                 artifacts[_WEIGHTS_PREFIX + name] = value
@@ -118,8 +124,8 @@ class _LossCorrection(StagedMethod):
         if validation is None and datamodule is not None:
             # The fit was resumed after its last epoch, so Lightning has not asked for these loaders.
             validation = datamodule.val_dataloader()
-        held_out = validation.get("val") if isinstance(validation, dict) else None
-        if held_out is not None:
+        held_out = validation.get("val") if isinstance(validation, dict) else validation
+        if isinstance(held_out, DataLoader):
             loaders.append(indexed(held_out))
         return loaders
 
@@ -157,8 +163,10 @@ class ForwardCorrection(_LossCorrection):
             samples.
         path: the file, for ``T="file"`` and ``T="trusted"``.
         quantile: for ``T="estimated"``, see :func:`~noisylabels_pl.functional.estimate_transition_matrix`.
+        strictly_below: for ``T="estimated"``, see :func:`~noisylabels_pl.functional.estimate_transition_matrix`.
         warm_start: for ``T="estimated"``, start the second stage from the first one's weights instead of fresh ones.
         base: the loss :math:`\ell` to correct, ``"ce"`` or ``"square"``.
+        eps: clip probabilities to ``[eps, 1 - eps]``; see :class:`~noisylabels_pl.ForwardCorrectionLoss`.
         loader: for ``T="estimated"``, the inputs to estimate the matrix on. If not given, the training split, and the
             validation split if the trainer's validation loaders are a dictionary with the key ``"val"``.
 
@@ -179,14 +187,25 @@ class ForwardCorrection(_LossCorrection):
         T: TransitionSource = "estimated",
         path: str | None = None,
         quantile: float | Literal["auto"] = "auto",
+        strictly_below: bool = False,
         warm_start: bool = False,
         base: BaseLoss = "ce",
+        eps: float = 0.0,
         loader: DataLoader[Any] | None = None,
     ) -> None:
-        super().__init__(T=T, path=path, quantile=quantile, warm_start=warm_start, base=base, loader=loader)
+        super().__init__(
+            T=T,
+            path=path,
+            quantile=quantile,
+            strictly_below=strictly_below,
+            warm_start=warm_start,
+            base=base,
+            eps=eps,
+            loader=loader,
+        )
 
     def corrected_loss(self, T: Tensor) -> nn.Module:
-        return ForwardCorrectionLoss(T, base=self.base)
+        return ForwardCorrectionLoss(T, base=self.base, eps=self.eps)
 
 
 class BackwardCorrection(_LossCorrection):
@@ -205,9 +224,11 @@ class BackwardCorrection(_LossCorrection):
         T: see :class:`ForwardCorrection`.
         path: see :class:`ForwardCorrection`.
         quantile: see :class:`ForwardCorrection`.
+        strictly_below: see :class:`ForwardCorrection`.
         warm_start: see :class:`ForwardCorrection`.
         mix: weight of the identity that is mixed into ``T`` before it is inverted, in ``[0, 1)``.
         base: see :class:`ForwardCorrection`.
+        eps: clip probabilities to ``[eps, 1 - eps]``; see :class:`~noisylabels_pl.BackwardCorrectionLoss`.
         loader: see :class:`ForwardCorrection`.
 
     Raises:
@@ -225,17 +246,28 @@ class BackwardCorrection(_LossCorrection):
         T: TransitionSource = "estimated",
         path: str | None = None,
         quantile: float | Literal["auto"] = "auto",
+        strictly_below: bool = False,
         warm_start: bool = False,
         mix: float = 0.0,
         base: BaseLoss = "ce",
+        eps: float = 1e-7,
         loader: DataLoader[Any] | None = None,
     ) -> None:
-        super().__init__(T=T, path=path, quantile=quantile, warm_start=warm_start, base=base, loader=loader)
+        super().__init__(
+            T=T,
+            path=path,
+            quantile=quantile,
+            strictly_below=strictly_below,
+            warm_start=warm_start,
+            base=base,
+            eps=eps,
+            loader=loader,
+        )
         check_range("mix", mix, "[0, 1)")
         self.mix = mix
 
     def corrected_loss(self, T: Tensor) -> nn.Module:
-        return BackwardCorrectionLoss(T, mix=self.mix, base=self.base)
+        return BackwardCorrectionLoss(T, mix=self.mix, base=self.base, eps=self.eps)
 
 
 def _best_checkpoint(trainer: L.Trainer) -> str | None:

@@ -17,11 +17,15 @@ from noisylabels_pl.nets.shapes import image_channels
 class _Block(nn.Module):
     """Batch norm and ReLU before each of two 3x3 convolutions; a 1x1 convolution as shortcut where shapes change.
 
-    With ``activates=False`` the first norm and ReLU are left out, because the input is activated already.
+    The shortcut starts at the block's input, or with ``shortcut_after_relu`` behind the first norm and ReLU. With
+    ``activates=False`` this norm and ReLU are left out, because the input is activated already.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, *, activates: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, *, shortcut_after_relu: bool, activates: bool = True
+    ) -> None:
         super().__init__()
+        self.shortcut_after_relu = shortcut_after_relu
         self.bn1 = nn.BatchNorm2d(in_channels) if activates else None
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
@@ -32,7 +36,9 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         activated = x if self.bn1 is None else torch.relu(self.bn1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(activated)
+        shortcut = activated if self.shortcut_after_relu else x
+        if self.shortcut is not None:
+            shortcut = self.shortcut(shortcut)
         hidden = torch.relu(self.bn2(self.conv1(activated)))
         out: Tensor = self.conv2(hidden) + shortcut
         return out
@@ -42,8 +48,9 @@ def preact_resnet18(input_shape: Sequence[int], num_classes: int) -> nn.Sequenti
     """Return a pre-activation ResNet-18: widths 64 to 512, two blocks each, and a linear head.
 
     As in the public code of ELR+ (https://arxiv.org/abs/2007.00151) and DivideMix (https://arxiv.org/abs/2002.07394),
-    the 3x3 stem is activated and no norm precedes the pooling. 11.17 M parameters for 10 classes. The last module is
-    the linear head.
+    the 3x3 stem is activated, no norm precedes the pooling, and every shortcut starts behind the first norm and ReLU of
+    its block, also where it is the identity. (In He et al. the identity starts at the block's input.) 11.17 M
+    parameters for 10 classes. The last module is the linear head.
 
     Args:
         input_shape: ``(C, H, W)`` of one image.
@@ -59,7 +66,7 @@ def preact_resnet18(input_shape: Sequence[int], num_classes: int) -> nn.Sequenti
     """
     conv = nn.Conv2d(image_channels("preact_resnet18", input_shape), 64, 3, padding=1, bias=False)
     stem = nn.Sequential(conv, nn.BatchNorm2d(64), nn.ReLU())
-    blocks = _blocks((64, 64, 128, 256, 512), depth=2)
+    blocks = _blocks((64, 64, 128, 256, 512), depth=2, shortcut_after_relu=True)
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes))
 
 
@@ -67,9 +74,11 @@ def preact_resnet14(input_shape: Sequence[int], num_classes: int) -> nn.Sequenti
     """Return a pre-activation ResNet-14: widths 16, 32 and 64, two blocks each, and a linear head.
 
     The smaller CIFAR network of Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
-    Approach", CVPR 2017, https://arxiv.org/abs/1609.03683. The stem is activated, so the first block does not activate
-    its input. Where shapes change, the shortcut branches off after the activation, as in He et al. The weights of
-    convolutions are Kaiming-normal. 0.18 M parameters for 10 classes. The last module is the linear head.
+    Approach", CVPR 2017, https://arxiv.org/abs/1609.03683, as in its public code: the stem is activated, so the first
+    block does not activate its input; every shortcut starts at the block's input, also where it is a convolution; the
+    weights of convolutions and head are He-normal. Two differences remain. That code is Keras, whose norms add 1e-3 to
+    the variance and average it with momentum 0.99 (here 1e-5 and 0.9). Its convolutions have biases, but the norms that
+    follow cancel them. 0.18 M parameters for 10 classes. The last module is the linear head.
 
     Args:
         input_shape: ``(C, H, W)`` of one image.
@@ -112,7 +121,7 @@ def _narrow_resnet(name: str, input_shape: Sequence[int], num_classes: int, *, d
         nn.Conv2d(image_channels(name, input_shape), 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
         nn.ReLU(),
-        *_blocks((16, 16, 32, 64), depth=depth, first_activates=False),
+        *_blocks((16, 16, 32, 64), depth=depth, shortcut_after_relu=False, first_activates=False),
         nn.BatchNorm2d(64),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
@@ -120,18 +129,23 @@ def _narrow_resnet(name: str, input_shape: Sequence[int], num_classes: int, *, d
         nn.Linear(64, num_classes),
     )
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)
     return net
 
 
-def _blocks(widths: Sequence[int], *, depth: int, first_activates: bool = True) -> list[_Block]:
+def _blocks(
+    widths: Sequence[int], *, depth: int, shortcut_after_relu: bool, first_activates: bool = True
+) -> list[_Block]:
     """Return ``depth`` blocks of each width after the stem's; all widths but the first halve the resolution."""
     blocks: list[_Block] = []
     for in_channels, out_channels in pairwise(widths):
         is_first = not blocks
         stride = 1 if is_first else 2
-        blocks.append(_Block(in_channels, out_channels, stride, activates=first_activates or not is_first))
+        activates = first_activates or not is_first
+        blocks.append(
+            _Block(in_channels, out_channels, stride, shortcut_after_relu=shortcut_after_relu, activates=activates)
+        )
         for _ in range(depth - 1):
-            blocks.append(_Block(out_channels, out_channels, 1))
+            blocks.append(_Block(out_channels, out_channels, 1, shortcut_after_relu=shortcut_after_relu))
     return blocks

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from noisylabels_pl.functional.precision import at_least_float32
 from noisylabels_pl.per_sample.convert import BATCH_NORMS
+from noisylabels_pl.per_sample.graph import count_nodes
 from noisylabels_pl.per_sample.layers.base import LayerGradients, UnsupportedLayerError, chunks, sum_of_squares
 from noisylabels_pl.per_sample.recorder import LayerRecorder, layer_gradients
 
 _log = logging.getLogger(__name__)
+_Structure = tuple[int, tuple[str, ...]]  # nodes of the losses' autograd graph, and the names of the layers in use
 
 
 def per_sample_gradient_norms(module: nn.Module, loss_fn: Callable[[Tensor, Tensor], Tensor], x: Any, y: Any) -> Tensor:
@@ -72,10 +74,11 @@ class GradientNorms:
     are used twice, tied parameters, frozen parameters, and dropout between layers are accounted for.
 
     Every layer is assumed to have the batch in the first dimension of its input and output, and to treat samples
-    independently. The first batch verifies this: two of its norms are compared with ordinary backward passes. If they
-    differ (in a network that moves the batch to another dimension, or that has dropout inside of an attention layer),
-    a separate backward pass for each sample is taken from then on. That is still exact, but slow, and a warning is
-    logged.
+    independently. This is verified for the first batch, and for each batch that uses other layers or has another
+    autograd graph than the verified ones: two of its norms are compared with ordinary backward passes. If they differ
+    (in a network that moves the batch to another dimension, or that has dropout inside of an attention layer), a
+    separate backward pass for each sample is taken from then on. That is still exact, but slow, and a warning is
+    logged. Checkpointed layers are supported with ``use_reentrant=False``.
 
     Inside of the block ``with GradientNorms(network) as gradient_norms:`` its hooks are in place. A training loop calls
     :meth:`register_hooks` and :meth:`remove_hooks` instead, and :meth:`clear` after each batch. While hooks are in
@@ -111,8 +114,13 @@ class GradientNorms:
         self._recorder = LayerRecorder(module)
         self._batch_norms = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS)]
         self._layerwise = True  # False once a batch has shown that norms cannot be computed layer by layer
-        self._verified = False
+        self._verified_structures: set[_Structure] = set()
         self._byproducts: _Byproducts | None = None
+
+    @property
+    def is_layerwise(self) -> bool:
+        """Return False once a batch has shown that each sample needs a backward pass of its own."""
+        return self._layerwise
 
     def __enter__(self) -> GradientNorms:
         self.register_hooks()
@@ -160,14 +168,17 @@ class GradientNorms:
             The norms ``(B,)``, at least in float32, without a graph.
 
         Raises:
-            ValueError: a layer is batch normalization in training mode.
+            ValueError: a layer is batch normalization in training mode, or layers are checkpointed with
+                ``use_reentrant=True``.
         """
         self.check()
+        structure = (count_nodes(losses), tuple(use.name for use in self._recorder.uses))
         # In float16 small gradients would become 0, so losses are scaled up, unless large gradients overflow by that.
         scale = 256.0 if torch.float16 in self._recorder.output_dtypes else 1.0
-        norms = self._compute_scaled(losses, scale)
-        if scale != 1 and not norms.isfinite().all():
-            norms = self._compute_scaled(losses, 1.0)
+        with self._recorder.paused():  # checkpointed layers run again in a backward pass
+            norms = self._compute_scaled(losses, scale, structure)
+            if scale != 1 and not norms.isfinite().all():
+                norms = self._compute_scaled(losses, 1.0, structure)
         return norms
 
     def reweighted(self, losses: Tensor, weights: Tensor) -> Tensor:
@@ -191,7 +202,7 @@ class GradientNorms:
         reweighted: Tensor = _ReweightedLosses.apply(losses.detach(), weights, byproducts, *byproducts.parameter_uses)
         return reweighted
 
-    def _compute_scaled(self, losses: Tensor, scale: float) -> Tensor:
+    def _compute_scaled(self, losses: Tensor, scale: float, structure: _Structure) -> Tensor:
         """Return the norms of the unscaled losses, computed from ``scale * losses``."""
         scaled_losses = losses if scale == 1 else scale * losses
         self._byproducts = None
@@ -200,7 +211,7 @@ class GradientNorms:
                 parameter_uses = self._parameter_uses(scaled_losses)
                 self._byproducts = _Byproducts(losses, scale, parameter_uses)
                 norms = _norms_from_layers(parameter_uses, scaled_losses)
-                if self._verified or self._verify(norms, scaled_losses):
+                if structure in self._verified_structures or self._verify(norms, scaled_losses, structure):
                     return norms / scale
                 reason = "a layer does not have the batch in its first dimension, or a parameter is used outside of it"
             except UnsupportedLayerError as error:
@@ -221,10 +232,11 @@ class GradientNorms:
                 parameter_uses.setdefault(parameter, []).append(_ParameterUse(gradients, name))
         return parameter_uses
 
-    def _verify(self, norms: Tensor, losses: Tensor) -> bool:
-        """Return True if the median and the largest norm agree with ordinary backward passes; then do not verify again.
+    def _verify(self, norms: Tensor, losses: Tensor, structure: _Structure) -> bool:
+        """Return True if the median and the largest norm agree with ordinary backward passes.
 
-        If no norm is finite, return True, but verify the next batch.
+        Batches of the same structure are not verified again. If no norm is finite, return True, but verify the next
+        batch.
         """
         finite = norms.isfinite().nonzero().squeeze(1)
         if not len(finite):
@@ -235,7 +247,7 @@ class GradientNorms:
             is_close = error <= self._tolerance(losses) * norms[sample]
             if not is_close:
                 return False
-        self._verified = True
+        self._verified_structures.add(structure)
         return True
 
     def _tolerance(self, losses: Tensor) -> float:

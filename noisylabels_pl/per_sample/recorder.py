@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -98,6 +98,7 @@ class LayerRecorder:
         self.output_dtypes: set[torch.dtype] = set()
         self._layer_names = dict(_outermost_layers(network))
         self._handles: list[RemovableHandle] = []
+        self._is_paused = False
         self._donated_buffer: bool | None = None  # torch's setting from before, while the hooks are in place
 
     def register_hooks(self) -> None:
@@ -124,11 +125,20 @@ class LayerRecorder:
         """Forget the uses, and with them the activations that they hold."""
         self.uses = []
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record nothing for a block."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
     def _record(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         outputs = floating_point_tensors(output)
         has_graph = any(value.requires_grad for value in outputs)
         is_trainable = any(parameter.requires_grad for parameter in layer.parameters())
-        if not has_graph or not is_trainable:
+        if self._is_paused or not has_graph or not is_trainable:
             return
         self.output_dtypes.update(value.dtype for value in outputs)
         use = LayerUse(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from noisylabels_pl.callbacks import History
+from noisylabels_pl.callbacks import DivergedError, History
 from noisylabels_pl.data import NoisyDataModule
 
 _PACKAGES = ("noisylabels-pl", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
@@ -26,6 +27,9 @@ def make_result(
     history: History,
     monitor: str,
     names: Mapping[str, str | None],
+    *,
+    diverged: DivergedError | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return all that is needed to put a run into a table, and to repeat it, as JSON types.
 
@@ -37,6 +41,8 @@ def make_result(
         monitor: the metric that chooses the best epoch, see :meth:`~noisylabels_pl.callbacks.History.four_numbers`.
         names: the chosen option of each configuration group, such as ``{"method": "crust"}``. A group that is missing
             becomes ``None`` in the result.
+        diverged: the error that ended the run, if it diverged.
+        warnings: parts of the method that do not come about in this budget.
 
     Returns:
         The row:
@@ -44,10 +50,13 @@ def make_result(
         * ``name``;
         * ``method``, ``net``: the chosen options of these groups; ``method_options``: the method's options;
         * ``metric``: ``acc`` or ``r2``; ``test_acc`` or ``test_r2``: the four numbers of
-          :meth:`~noisylabels_pl.callbacks.History.four_numbers`; ``monitor``;
+          :meth:`~noisylabels_pl.callbacks.History.four_numbers`; ``monitor``, ``best_epoch``;
+        * ``diverged``: ``None``, or the ``epoch`` and the ``step`` in which the run diverged, and a ``message``; the
+          numbers ``last`` and ``last_10`` are then ``None``, and the others are of the epochs before; ``warnings``;
         * ``selection_precision``, ``pool_precision``: fraction of right labels among the samples that the last epoch
           selected, and among all training samples;
-        * ``noise``: name, SHA-256 of the observed labels, realized rate and transition matrix;
+        * ``noise``: name, SHA-256 of the observed labels, realized rate of the whole training set and of the training
+          split, and transition matrix;
         * ``data``: name, origin, SHA-256 and numbers of samples;
         * ``epochs``, ``steps`` of the optimizer, ``seconds``, ``seconds_per_epoch``, ``threads``, ``peak_memory_mib``;
         * ``history``: all metrics by epoch;
@@ -56,20 +65,28 @@ def make_result(
     labels = datamodule.labels
     realized_T = labels.realized_T
     seconds = [row["seconds"] for row in history.rows]
+    numbers = history.four_numbers(monitor)
+    if diverged is not None:
+        numbers |= {"last": None, "last_10": None}
+    pool_precision = _pool_precision(datamodule)
     return {
         "name": name,
         "method": names.get("method"),
         "method_options": _options(config["method"]),
         "net": names.get("net"),
         "metric": history.metric,
-        f"test_{history.metric}": history.four_numbers(monitor),
+        f"test_{history.metric}": numbers,
         "monitor": monitor,
+        "best_epoch": history.best_epoch(monitor),
+        "diverged": _divergence(diverged),
+        "warnings": list(warnings),
         "selection_precision": _last_value(history, "selection/precision"),
-        "pool_precision": _pool_precision(datamodule),
+        "pool_precision": pool_precision,
         "noise": {
             "name": names.get("noise"),
             "sha256": labels.sha256,
             "realized_rate": labels.rate,
+            "training_rate": None if pool_precision is None else 1 - pool_precision,
             "realized_T": None if realized_T is None else realized_T.tolist(),
         },
         "data": {
@@ -91,6 +108,29 @@ def make_result(
         "versions": _versions(),
         "commit": _commit(),
     }
+
+
+def none_for_nan(value: Any) -> Any:
+    """Return a value of JSON types with ``None`` in place of every number that is not finite: JSON has no others.
+
+    Example:
+        >>> none_for_nan({"r2": [0.5, float("nan")], "max_norm": float("inf")})
+        {'r2': [0.5, None], 'max_norm': None}
+    """
+    if isinstance(value, dict):
+        return {key: none_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [none_for_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _divergence(error: DivergedError | None) -> dict[str, Any] | None:
+    """Return when a run diverged, and the message; ``None`` if it did not."""
+    if error is None:
+        return None
+    return {"epoch": error.epoch, "step": error.step, "message": str(error)}
 
 
 def _options(method: Mapping[str, Any]) -> dict[str, Any]:

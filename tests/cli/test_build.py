@@ -60,7 +60,7 @@ def test_a_loss_of_unknown_purpose_is_accepted_for_any_task() -> None:
 
 
 def test_a_stage_may_have_its_own_length_and_monitor(digits: Make, tmp_path: Path) -> None:
-    config = composed("logger=tensorboard", "logger.tensorboard.save_dir=logs", "trainer=cpu", "method=ce")
+    config = composed("logger=tensorboard", f"logger.tensorboard.save_dir={tmp_path}", "trainer=cpu", "method=ce")
     experiment = build_trainer(
         config, tmp_path, digits(), nn.CrossEntropyLoss(), is_last=False, max_epochs=2, monitor="val/loss"
     )

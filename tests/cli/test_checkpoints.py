@@ -221,27 +221,6 @@ def test_checkpoints_that_no_fit_can_be_resumed_from(fit: Callable[..., Checkpoi
     assert read_run(tmp_path / LAST).items() >= RUN.items()
 
 
-class Fails:
-    """Cannot be saved, as if the disk were full after the first part of the file."""
-
-    def __reduce__(self) -> Any:
-        raise OSError(28, "No space left on device")
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / LAST
-    io = AtomicCheckpointIO()
-    io.save_checkpoint({"epoch": 0}, path)
-    inode = path.stat().st_ino
-    with pytest.raises(OSError, match=r"cannot write the checkpoint .*last.ckpt: No space left on device; .* whole$"):
-        io.save_checkpoint({"epoch": 1, "x": Fails()}, path)
-    assert path.stat().st_ino == inode
-    assert epoch(path) == 0
-    io.save_checkpoint({"epoch": 1}, path)
-    assert epoch(path) == 1
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_nothing_is_written_to_the_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     AtomicCheckpointIO().save_checkpoint({"epoch": 0}, tmp_path / "new" / LAST)

@@ -69,7 +69,7 @@ def test_the_papers_recipe() -> None:
 VARIANTS = {
     "crust": ("centrality", "predicted", "logits", False, "uniform", "cluster", 1.0, 1.0, "pair", 0, 5),
     "crust_paper": ("facility_location", "predicted", "logits", False, "cluster", "cluster", 1.0, 1.0, "pair", 0, 0),
-    "crust_released": ("centrality", "observed", "head", True, "uniform", "same_label", 1.0, 0.1, "batch", 6, 5),
+    "crust_released": ("centrality", "observed", "head", True, "class", "same_label", 1.0, 0.1, "batch", 6, 5),
 }
 KEYS = (
     "selector",
@@ -106,6 +106,7 @@ def test_the_three_variants(variant: str) -> None:
 def test_the_papers_noise_levels(experiment: str, overrides: list[str], kind: str, rate: float) -> None:
     config = composed(f"experiment=crust/{experiment}", *overrides)
     assert (config.noise.kind, config.noise.rate, config.noise.seed) == (kind, rate, 0)
+    assert config.noise.get("map") == {"sym": None, "asym": "crust_released"}[kind]
     assert "CIFAR10" in config.data._target_
     assert config.method.embedding == "head"
 
@@ -152,14 +153,46 @@ def test_the_recipes_of_elr_and_loss_correction(
         assert tuple(config.schedule[name] for name in names) == schedule
 
 
+@pytest.mark.parametrize("noise", ["sym", "asym"])
+@pytest.mark.parametrize(
+    ("variant", "dropout", "method"), [("", 0.5, "forward_paper"), ("_released", 0.2, "forward_released")]
+)
+def test_mnist_as_in_the_paper_and_as_in_the_public_code(noise: str, variant: str, dropout: float, method: str) -> None:
+    config = composed(f"experiment=loss_correction/mnist_{noise}{variant}")
+    assert config.method == composed(f"method={method}").method
+    assert (config.net.dropout, config.net.init, list(config.net.hidden)) == (dropout, "he", [128, 128])
+    assert (config.data.normalization, config.data.val_fraction, config.data.batch_size) == ("unit", 0.1, 128)
+    assert (config.optim.lr, config.optim.eps, config.trainer.max_epochs) == (0.01, 1e-6, 40)
+    assert (config.noise.kind, config.monitor) == (noise, "val/loss")
+
+
+@pytest.mark.parametrize(
+    ("method", "strictly_below", "eps"),
+    [
+        ("forward_paper", False, 0.0),
+        ("forward_released", True, 1e-7),
+        ("backward_paper", False, 1e-7),
+        ("backward_released", True, 1e-7),
+    ],
+)
+def test_the_variants_of_loss_correction(method: str, strictly_below: bool, eps: float) -> None:
+    config = composed(f"method={method}").method
+    assert (config.quantile, config.strictly_below, config.eps) == (0.97, strictly_below, eps)
+
+
+def test_cifar10_of_loss_correction_subtracts_the_mean_of_each_pixel() -> None:
+    config = composed("experiment=loss_correction/cifar10_resnet32_asym")
+    assert config.data.normalization == "pixel_mean"
+
+
 @pytest.mark.parametrize(
     ("experiment", "overrides", "method", "net", "noise", "lr", "epochs"),
     [
         *(("celeba", [f"noise={kind}"], "prl_l_paper", "mlp", kind, 3e-4, 100) for kind in TARGET_CORRUPTIONS),
-        ("cifar10_sym", [], "prl_l_released", "cnn9", "sym", 1e-3, 50),
-        ("cifar10_pairflip", [], "prl_l_released", "cnn9", "pairflip", 1e-3, 50),
-        ("cifar10_sym", ["method=co_prl_l_released"], "co_prl_l_released", "cnn9", "sym", 1e-3, 50),
-        ("cifar10_pairflip", ["method=prl_g_paper", "net=cnn9_gn"], "prl_g_paper", "cnn9_gn", "pairflip", 1e-3, 50),
+        ("cifar10_sym", [], "prl_l_released", "cnn9", "sym", 1e-3, 49),
+        ("cifar10_pairflip", [], "prl_l_released", "cnn9", "pairflip", 1e-3, 49),
+        ("cifar10_sym", ["method=co_prl_l_released"], "co_prl_l_released", "cnn9", "sym", 1e-3, 49),
+        ("cifar10_pairflip", ["method=prl_g_paper", "net=cnn9_gn"], "prl_g_paper", "cnn9_gn", "pairflip", 1e-3, 49),
     ],
 )
 def test_the_recipes_of_prl(
@@ -178,6 +211,9 @@ def test_the_recipes_of_prl(
     assert config.data.batch_size == (512 if experiment.startswith("celeba") else 128)
     assert config.data.val_fraction == 0
     assert not config.data.get("flip")
+    if experiment.startswith("cifar10"):  # as in the public code
+        assert (config.data.normalization, config.data.drop_last) == ("unit", True)
+        assert bool(config.net.get("dropout_at_test")) == (net == "cnn9")
 
 
 # The paper's text (paper), and its public code (released).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
     cli("-m", *SMALL, "method=ce,crust_paper", "noise.rate=0.2,0.6", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
     rows = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/result.json"))]
     assert [row["name"] for row in rows] == [
-        f"{method} on digits, sym {rate}, seed 0" for method in ("ce", "crust_paper") for rate in (0.2, 0.6)
+        f"{method} on digits, sym {rate}, train_size=400, val_fraction=0.2, seed 0"
+        for method in ("ce", "crust_paper")
+        for rate in (0.2, 0.6)
     ]
     # The methods of a sweep see the same labels.
     assert rows[0]["noise"] == rows[2]["noise"] != rows[1]["noise"]
@@ -106,3 +109,16 @@ def test_help_is_quick_and_lists_the_groups(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
     for group in ("data", "method"):
         assert f"{group}: {', '.join(options(group))}" in done.stdout
+
+
+@pytest.mark.processes
+def test_a_killed_rank_is_named_as_the_cause(tmp_path: Path) -> None:
+    command = [*COMMAND, *SMALL, "trainer=ddp_cpu", "method=ce", "trainer.max_epochs=3000", "hydra.run.dir=run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for_lines(process, tmp_path / "run" / "metrics.csv", 3)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert f"error: rank 1 (process {child}) was killed by SIGKILL" in errors
+    assert "Traceback" not in errors

@@ -53,7 +53,7 @@ def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
         ("noisy-validation", f"{row['test_r2']['best_val']:.3f}"),
         ("oracle", f"{max(r2):.3f}"),
         ("all training samples", f"{100 * row['pool_precision']:.1f} %"),
-        ("realized noise rate", f"{100 * row['noise']['realized_rate']:.1f} %"),
+        ("realized noise rate", f"{100 * row['noise']['training_rate']:.1f} %"),
     ]:
         assert shown in next(text for text in table.splitlines() if line in text)
     assert "mse on diabetes, signflip 0.4" in table

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from noisylabels_pl.cli import report_run
-from noisylabels_pl.cli.report_run import error_message
+from noisylabels_pl.cli.errors import error_message
 from noisylabels_pl.data import Digits
 from tests.helpers import composed
 
@@ -46,7 +46,7 @@ def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
         ("oracle", max(accuracy)),
         ("selected in the last epoch", row["history"]["selection/precision"][-1]),
         ("all training samples", row["pool_precision"]),
-        ("realized noise rate", row["noise"]["realized_rate"]),
+        ("realized noise rate", row["noise"]["training_rate"]),
     ]:
         printed = next(text for text in table.splitlines() if line in text)
         assert f"{100 * value:.1f} %" in printed
@@ -118,7 +118,7 @@ def test_wandb_offline(cli: Cli) -> None:
             curves += [items["test/acc"]] if "test/acc" in items else []
         elif kind == "artifact":
             artifacts += [entry.path for entry in record.artifact.manifest.contents]
-    assert groups == ["crust on digits, sym 0.4"]
+    assert groups == ["crust on digits, sym 0.4, train_size=400"]
     assert {name: config[name] for name in ("method", "noise", "seed")} == {
         name: row["config"][name] for name in ("method", "noise", "seed")
     }
@@ -146,6 +146,63 @@ def test_names_are_those_that_the_command_line_chose(cli: Cli) -> None:
     assert not [name for name in row["method_options"] if name.startswith("_")]
 
 
+def test_a_name_tells_options_apart_but_not_seeds(cli: Cli, tmp_path: Path) -> None:
+    options = ("method=crust", "method.warmup_epochs=0", "method.fraction=0.3", "trainer.max_epochs=1")
+    folder = cli(*options, "trainer=cpu", "data.train_size=300", "seed=3", "method.seed=4", "data.num_workers=0")
+    name = "crust on digits, sym 0.4, warmup_epochs=0, fraction=0.3, train_size=300"
+    assert result(folder)["name"] == f"{name}, seed 3"
+    assert result(folder)["config"]["name"] == name  # the group of W&B
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    y = np.arange(60) % 3
+    np.savez(tmp_path / "animals.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    folder = cli("data=npz", "data.path=animals.npz", "method=ce", "trainer=cpu", "trainer.max_epochs=1")
+    assert result(folder)["name"] == "ce on animals, none, seed 0"
+    assert result(folder)["data"]["name"] == "animals"
+
+
+def test_a_class_that_only_the_test_set_has(cli: Cli, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 5))
+    y = np.arange(200) % 10
+    np.savez(tmp_path / "ten.npz", x_train=x, y_train=np.where(y == 3, 4, y), x_test=x, y_test=y)
+    names = "data.class_names=[a,b,c,d,e,f,g,h,i,j]"
+    data = ("data=npz", "data.path=ten.npz", names, "trainer=cpu", "trainer.max_epochs=2")
+    row = result(cli(*data, "method=crust_released", "method.warmup_epochs=1", "noise=sym", "noise.rate=0"))
+    assert row["epochs"] == 2
+    assert row["noise"]["realized_T"][3] in ([None] * 10, [0.0] * 3 + [1.0] + [0.0] * 6, [0.0] * 10)
+
+
+def test_a_run_that_diverges_leaves_strict_json_and_fails(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^error: the run has diverged: the training loss is nan in epoch 0"):
+        cli(*SHORT, "method=forward", "optim.lr=1e8")
+    text = Path("run/result.json").read_text()
+    row = json.loads(text, parse_constant=pytest.fail)
+    assert row["diverged"]["epoch"] == 0
+    assert "DIVERGED" in capsys.readouterr().out
+
+
+def test_numbers_that_are_not_finite_are_null(cli: Cli) -> None:
+    folder = cli(*SHORT, "method=norm_clip", "method.max_norm=inf", "trainer.max_epochs=1")
+    row = json.loads((folder / "result.json").read_text(), parse_constant=pytest.fail)
+    assert row["config"]["method"]["max_norm"] is None
+
+
+def test_warnings_reach_the_result_and_the_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(UserWarning, match="train_size=9999 is more than the 354 samples"):
+        folder = cli("data=diabetes", "method=co_prl_l", "trainer=cpu", "trainer.max_epochs=2", "data.train_size=9999")
+    size, ramp = result(folder)["warnings"]
+    assert size == "train_size=9999 is more than the 354 samples that there are"
+    assert ramp.startswith("ramp_epochs=10 is longer than the fit of 2 epochs")
+    assert "train_size=9999" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("progress", "lines"), [("auto", 2), ("lines", 2), ("bar", 0), ("false", 0)])
+def test_a_line_an_epoch_without_a_terminal(
+    cli: Cli, capsys: pytest.CaptureFixture[str], progress: str, lines: int
+) -> None:
+    cli(*SHORT, "method=ce", "trainer.max_epochs=2", f"progress={progress}")
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]) == lines
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -154,7 +211,7 @@ def test_names_are_those_that_the_command_line_chose(cli: Cli) -> None:
             r"there is no cifar-10-batches-py/data_batch_1 and no cifar10.npz\nunder root=data.*data=digits",
         ),
         (("data=mnist", "data.root=here"), r"MNIST/raw/train-images-idx3-ubyte\nunder root=here.*data=digits"),
-        (("data=npz",), "Missing mandatory value: data.path"),
+        (("data=npz",), "data.path has no value; set it: data.path=VALUE"),
         (("data=npz", "data.path=gone.npz"), "there is no file .*gone.npz"),
         (("noise.rate=1.5",), r"noise: rate must lie in \[0, 1\], got 1.5"),
         (("noise=matrix", "noise.matrix=[[1,0],[0,1]]"), r"T must be square with one row per class, \(10, 10\)"),
@@ -210,7 +267,7 @@ def test_errors_of_nested_classes_say_where_they_were_raised() -> None:
 
 def test_errors_of_the_configuration_take_one_line() -> None:
     config = OmegaConf.create({"data": {"path": "???"}, "method": {"rate": "${noise.rate}"}, "noise": {}})
-    assert error_message(raised_by(lambda: config.data.path)) == "Missing mandatory value: data.path"
+    assert error_message(raised_by(lambda: config.data.path)) == "data.path has no value; set it: data.path=VALUE"
     message = error_message(raised_by(lambda: config.method.rate))
     assert message == "method.rate: Interpolation key 'noise.rate' not found"
     config = OmegaConf.create({"net": {"_target_": "noisylabels_pl.nets.missing"}})

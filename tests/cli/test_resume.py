@@ -16,7 +16,7 @@ import torch
 
 from experiments.reliability.compare import differences
 from noisylabels_pl.cli import report_run
-from noisylabels_pl.cli.resume import main, resume_run
+from noisylabels_pl.cli.resume import main, resume_command, resume_run
 
 Cli = Callable[..., Path]
 SHORT = ("trainer=cpu", "trainer.max_epochs=4", "data.train_size=300", "net.dropout=0.2")
@@ -85,7 +85,7 @@ def test_a_run_that_saved_nothing_starts_again(cli: Cli, interrupted: Callable[.
 
 
 def test_a_run_that_was_killed_after_its_last_epoch(cli: Cli) -> None:
-    whole = cli(*SHORT, "method=crust", folder="whole")
+    whole = cli(*SHORT, "method=crust", "method.warmup_epochs=2", folder="whole")
     run = shutil.copytree(whole, whole.with_name("run"))
     for name in ("result.json", "curves.png"):
         (run / name).unlink()
@@ -104,13 +104,13 @@ def test_a_stage_that_was_killed_after_its_last_epoch(cli: Cli) -> None:
     assert differences(whole, run) == []
 
 
-def test_a_finished_run_is_not_repeated(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_left_alone(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     run = cli(*SHORT, "method=ce")
-    before = (run / "result.json").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     best = resume_run(run)
-    assert best == max(json.loads(before)["history"]["val/acc"])
+    assert best == max(json.loads((run / "result.json").read_text())["history"]["val/acc"])
     assert f"Finished before: {run}" in capsys.readouterr().out
-    assert (run / "result.json").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_a_longer_budget_equals_a_longer_run(cli: Cli) -> None:
@@ -163,16 +163,23 @@ def refused(cli: Cli, *overrides: str, **options: Any) -> str:
 
 
 def test_another_configuration_is_refused(cli: Cli, interrupted: Callable[..., Path]) -> None:
-    run = interrupted("method=crust")
+    run = interrupted("method=elr")
     last = run / "checkpoints" / "last.ckpt"
     for folder in ("run", "elsewhere"):
         for resume in ("auto", last) if folder == "run" else (last,):
-            message = refused(cli, "method=crust", f"resume={resume}", "optim.lr=0.3", folder=folder)
+            message = refused(cli, "method=elr", f"resume={resume}", "optim.lr=0.3", folder=folder)
             assert "was trained with optim.lr=0.1, now optim.lr=0.3" in message
-            assert "method._target_=noisylabels_pl.Crust, now" in refused(
+            assert "method._target_=noisylabels_pl.ELR, now" in refused(
                 cli, "method=ce", f"resume={resume}", folder=folder
             )
     assert not (run / "result.json").exists()
+
+
+def test_what_changes_no_number_may_change(cli: Cli) -> None:
+    cli(*SHORT, "method=ce", "trainer.max_epochs=2")
+    changes = ("progress=false", "logger=none", "data.num_workers=1", "name=new", "trainer.max_epochs=3")
+    run = cli(*SHORT, "method=ce", *changes, "resume=auto")
+    assert json.loads((run / "result.json").read_text())["epochs"] == 3
 
 
 def test_a_checkpoint_may_go_on_elsewhere(cli: Cli, interrupted: Callable[..., Path]) -> None:
@@ -244,6 +251,10 @@ def test_checkpoints_can_be_weights_or_none(cli: Cli, checkpoint: str, files: li
     stages = [torch.load(folder / "cross_entropy.pt", weights_only=True)["T"] for folder in (whole, run)]
     assert torch.equal(*stages)
     assert "checkpoint must be one of" in refused(cli, "checkpoint=never", folder="other")
+
+
+def test_the_printed_command_is_for_a_shell() -> None:
+    assert resume_command(Path("/a/müller's (1)")) == """python -m noisylabels_pl.resume '/a/müller'"'"'s (1)'"""
 
 
 def test_the_help_is_quick() -> None:

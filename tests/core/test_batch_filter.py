@@ -11,6 +11,7 @@ from torch import nn
 
 from noisylabels_pl import SPL, CoPRL, PRLGradient, PRLLossLayer
 from noisylabels_pl.core import BatchFilter, masked_losses
+from noisylabels_pl.core.batch_filter import stop_bad_gradients
 from tests.contract.methods import record
 from tests.processes import run_on_two_ranks
 
@@ -32,6 +33,17 @@ def test_the_mean_of_masked_losses_is_the_mean_of_the_kept() -> None:
     torch.testing.assert_close(mean.detach(), torch.tensor(2.5))
     assert losses.grad is not None
     torch.testing.assert_close(losses.grad, torch.tensor([0.5, 0.0, 0.5]))
+
+
+def test_an_infinite_derivative_of_a_dropped_loss_is_stopped() -> None:
+    """The derivative of log(p) at 0 is infinite, and NaN times the gradient 0."""
+    weights = torch.tensor([1.0, 0.0, 2.0], requires_grad=True)
+    kept = torch.tensor([True, False, True])
+    probs = 2 * weights
+    stop_bad_gradients(probs, kept)
+    (masked_losses(-probs.log(), kept, kept.float().mean()).mean() + probs.sum()).backward()
+    assert weights.grad is not None
+    torch.testing.assert_close(weights.grad, torch.tensor([1.5, 0.0, 1.75]))
 
 
 @pytest.mark.parametrize(("rate", "scope", "second"), [(0.3, "rank", []), (0.4, "rank", [3]), (0.4, "global", [])])

@@ -133,8 +133,11 @@ class OtherCrust(Crust):
         ),
         ((lambda: Crust(partner="none"), lambda: OtherCrust(partner="none")), "both choose the samples of an epoch"),
         ((Trim, type("OtherTrim", (Trim,), {})), "both weight the samples of a batch; leave one of them out"),
-        ((Remember, Crust), "Remember keeps a record of each sample, but Crust mixes samples; leave one of them out"),
-        ((Picky, Crust), "Picky needs the samples as they are; leave one of them out"),
+        (
+            (Remember, lambda: Crust(warmup_epochs=1)),
+            "Remember keeps a record of each sample, but Crust mixes samples; leave one of them out",
+        ),
+        ((Picky, lambda: Crust(warmup_epochs=1)), "Picky needs the samples as they are; leave one of them out"),
     ],
 )
 @pytest.mark.parametrize("reverse", [False, True])

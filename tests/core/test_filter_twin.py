@@ -37,10 +37,11 @@ def test_auto_takes_a_second_forward_pass_where_it_is_faster(
         assert sizes == [size for epoch in range(4) for size in ([20, 12] if epoch in second else [20]) * 3]
 
 
-def test_auto_is_the_default_and_leaves_batch_normalization_two_samples(make_trainer: Make) -> None:
+@pytest.mark.parametrize("options", [{}, {"second_forward": True}], ids=["auto is the default", "always"])
+def test_a_second_forward_pass_leaves_batch_normalization_two_samples(options: Any, make_trainer: Make) -> None:
     x, y = problem("ce")
     loader = indexed(loader_of((x[:22], y[:22])))  # batches of 20 and 2
-    pair = make_pair(0.4, ramp_epochs=0)
+    pair = make_pair(0.4, ramp_epochs=0, **options)
     fit(pair, [], loader, make_trainer, max_epochs=1)
     for net in (pair.net.first, pair.net.second):
         assert [size for size, *_ in net.passes] == [20, 12, 2]

@@ -174,7 +174,7 @@ CASES = {
         r"training_step of ByHand computes no loss that Doubled could change; compute it by F.cross_entropy or",
     ),
     "no loss, and a way without one": (
-        lambda: (Crust(), ByHand(), indexed(loader())),
+        lambda: (Crust(warmup_epochs=1), ByHand(), indexed(loader())),
         TypeError,
         r"training_step of ByHand computes no loss that Crust could score; compute it by F.cross_entropy or",
     ),
@@ -365,7 +365,7 @@ def test_a_batch_size_that_does_not_divide() -> None:
         datamodule.train_dataloader()
 
 
-@pytest.mark.parametrize("callback", [lambda: ELR(), lambda: RobustLoss(GCELoss()), lambda: Crust()])
+@pytest.mark.parametrize("callback", [lambda: ELR(), lambda: RobustLoss(GCELoss()), lambda: Crust(warmup_epochs=0)])
 def test_methods_for_classes_in_a_regression(callback: Any, make_trainer: Any) -> None:
     class Regression(WithCriterion):
         def __init__(self) -> None:

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from noisylabels_pl.core import score, training_loader
+from noisylabels_pl.core import score, score_batches, training_loader
 
 Make = Callable[..., Any]
 
@@ -85,9 +85,18 @@ def test_train_mode_leaves_frozen_layers_frozen(digits: Make, classifier: Make, 
     assert all(callback.same)  # frozen: no running statistic changes
 
 
-def test_scoring_some_rows(digits: Make, classifier: Make, make_trainer: Make) -> None:
-    rows = torch.tensor([3, 50, 99])
-    some, everything = Scored(rows=rows), Scored()
-    make_trainer(some, everything, max_epochs=1).fit(classifier(), datamodule=digits())
-    torch.testing.assert_close(some.scores.logits[rows], everything.scores.logits[rows])
-    assert int((some.scores.logits != 0).any(1).sum()) == 3
+def test_batches_of_some_rows_are_what_a_whole_pass_gives(digits: Make, classifier: Make, make_trainer: Make) -> None:
+    rows = torch.tensor([99, 3, 50])
+    batches: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    class Visits(Scored):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            super().on_train_epoch_end(trainer, pl_module)
+            score_batches(trainer, pl_module, training_loader(trainer), lambda *batch: batches.append(batch), rows=rows)
+
+    callback = Visits()
+    make_trainer(callback, max_epochs=1).fit(classifier(), datamodule=digits())
+    index, logits, targets = (torch.cat(values) for values in zip(*batches, strict=True))
+    assert torch.equal(index, rows)
+    torch.testing.assert_close(logits, callback.scores.logits[rows])
+    assert torch.equal(targets, callback.scores.targets[rows])

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from noisylabels_pl import indexed
 from noisylabels_pl.core import Classifier, Scores, SelectionCallback
 from noisylabels_pl.data import Batch, Digits, Selection
-from tests.helpers import Recorder
+from tests.core.filter_helpers import RecordsPasses
+from tests.helpers import Recorder, Tutorial
 
 Make = Callable[..., Any]
 
@@ -154,6 +155,23 @@ def test_a_selection_that_fills_no_batch(classifier: Make, make_trainer: Make) -
     loader = indexed(DataLoader(dataset, batch_size=16, shuffle=True, drop_last=True))
     with pytest.raises(ValueError, match=r"selection of 10 samples does not fill one batch.*drop_last=True"):
         make_trainer(Schedule({0: 10}), max_epochs=1).fit(classifier(), loader)
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_no_sample_is_alone_in_a_pass_in_training_mode(drop_last: bool, make_trainer: Make) -> None:
+    """Neither of a selection, nor in the scoring pass over all 41 samples; both visit each of them once."""
+    dataset = TensorDataset(torch.rand(41, 1, 8, 8), torch.arange(41) % 10)
+    loader = DataLoader(dataset, batch_size=8, shuffle=True, drop_last=drop_last)
+    recorder, module, callback = Recorder(), Tutorial(), Schedule({0: 17, 1: 25, 2: 33}, train_mode=True)
+    module.net = RecordsPasses()
+    make_trainer(callback, recorder, max_epochs=3).fit(module, indexed(loader, as_batches=True))
+    trained = [size for size, _, has_gradients, _ in module.net.passes if has_gradients]
+    scored = [size for size, _, has_gradients, _ in module.net.passes if not has_gradients]
+    last = [] if drop_last else [9]
+    assert trained == [8] * (2 - len(last)) + last + [8] * (3 - len(last)) + last + [8] * (4 - len(last)) + last
+    assert scored == [8] + 3 * [8, 8, 8, 8, 9]  # the first checks that the step can be scored
+    if not drop_last:
+        assert [len(set(recorder.visited[epoch])) for epoch in range(3)] == [17, 25, 33]
 
 
 def test_a_scoring_loader_of_other_samples(classifier: Make, make_trainer: Make) -> None:

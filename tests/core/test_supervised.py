@@ -300,3 +300,13 @@ def test_cross_entropy_by_default(make_trainer: MakeTrainer) -> None:
         wanted = -module(x).log_softmax(1)[torch.arange(45), y].mean()
     (logged,) = make_trainer().validate(module, loader((x, y)), verbose=False)
     assert logged["val/loss"] == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_a_validation_loader_with_another_name(make_trainer: MakeTrainer) -> None:
+    data = {"val": classes(45), "held_out": classes(31, 1)}
+    module, trainer = classifier(), make_trainer(max_epochs=2)
+    trainer.fit(module, loader(classes(60, 5)), {name: loader(rows) for name, rows in data.items()})
+    x, y = data["held_out"]
+    with torch.no_grad():
+        accuracy = (module(x).argmax(1) == y).float().mean()
+    assert float(trainer.callback_metrics["held_out/acc"]) == pytest.approx(float(accuracy))

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from noisylabels_pl import indexed
 from noisylabels_pl.core import CriterionCallback, SampleTable, SampleTables
 from noisylabels_pl.data import Batch
+from tests.helpers import LargeTensors
 from tests.processes import run_on_two_ranks
 
 Trainer = Callable[..., L.Trainer]
@@ -62,6 +63,32 @@ def test_reading_gives_the_last_write_and_in_it_the_first_occurrence(writes: lis
             expected[i] = value
     index = torch.tensor([5, 0, 3, 1, 2, 4, 3])
     assert torch.equal(table.read(index, torch.zeros(7, 1)), expected[index])
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_writing_takes_no_more_memory_than_its_rows(repeated: bool) -> None:
+    size = 2000
+    index = torch.arange(size).flip(0) // (3 if repeated else 1)
+    rows = torch.arange(2 * size).view(size, 2).float()
+    table = started(size)
+    with LargeTensors(3 * size) as large:
+        table.write(index, rows)
+    assert large.count == 0  # such as one number for each pair of rows
+    expected = torch.zeros(size, 2)
+    for position, row in zip(reversed(index.tolist()), rows.flip(0), strict=True):  # the first row is stored last
+        expected[position] = row
+    assert torch.equal(table.rows, expected)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("shape", [(2,), (2, 3)])
+def test_a_row_that_is_not_finite_is_left_out(bad: float, shape: tuple[int, ...]) -> None:
+    table, index = started(4), torch.tensor([1, 2])
+    table.write(index, torch.full(shape, 0.5))
+    new_rows = torch.full(shape, 0.25)
+    new_rows.view(-1)[-1] = bad
+    table.write(index, new_rows)
+    assert table.read(index, new_rows).reshape(2, -1).amin(1).tolist() == [0.25, 0.5]
 
 
 def test_rows_share_neither_graph_nor_memory() -> None:
@@ -225,3 +252,128 @@ def test_resuming_continues_the_table(make_trainer: Trainer, tmp_path: Path) -> 
         torch.testing.assert_close(callback.seen.rows, expected)
     with pytest.raises(ValueError, match=r"(?s)(?=.*\b12\b)(?=.*\b8\b)(?=.*resume)(?=.*checkpoint)"):
         make_trainer(Seen(), max_epochs=3).fit(Module(), loader(8), ckpt_path=tmp_path / "epoch=1.ckpt")
+
+
+# --- float16 ---
+
+
+def test_an_average_in_float16_does_not_stop() -> None:
+    """Rounding to the nearest number would stop it 50 spacings away, where its steps are half a spacing."""
+    table = SampleTable(dtype=torch.float16)
+    table.set_num_samples(20)
+    index = torch.arange(20)
+    value = torch.linspace(0.1, 0.9, 50).expand(20, 50)
+    for _ in range(1500):
+        table.write(index, 0.99 * table.read(index, value) + 0.01 * value)
+    assert table.rows is not None
+    assert table.rows.dtype == torch.float16
+    assert table.read(index, value).dtype == torch.float32
+    spacing = 2.0**-10 * value
+    assert ((table.rows.float() - value).abs() <= 8 * spacing).all()
+    assert ((table.rows.float() - value).mean(0).abs() <= 2.5 * spacing[0]).all()
+
+
+def test_rounding_to_float16_gives_a_neighbor_and_the_right_mean() -> None:
+    numbers = torch.cat([torch.randn(3000, generator=torch.Generator().manual_seed(0)), torch.tensor([0.0, 1.0, 6e-8])])
+    table = SampleTable(dtype=torch.float16)
+    table.set_num_samples(len(numbers))
+    index = torch.arange(len(numbers))
+    mean = torch.zeros(len(numbers), dtype=torch.float64)
+    for _ in range(400):
+        table.write(index, numbers)
+        error = table.read(index, numbers) - numbers
+        assert (error.abs() <= 2.0**-10 * numbers.abs() + 3e-8).all()
+        mean += error.double() / 400
+    assert (mean.abs() <= 2.0**-10 * numbers.abs() * 0.15 + 3e-8).all()  # the standard error is 0.025 of a spacing
+
+
+def test_a_resumed_table_in_float16_rounds_alike(tmp_path: Path) -> None:
+    index = torch.arange(4)
+    rows = torch.rand(6, 4, 30, generator=torch.Generator().manual_seed(0))
+
+    def make() -> SampleTables:
+        tables = SampleTables()
+        tables.add("rows", dtype=torch.float16)
+        return tables
+
+    whole = make()
+    whole.set_num_samples(4)
+    for number, written in enumerate(rows):
+        whole["rows"].write(index, written)
+        if number == 2:
+            torch.save(whole.state_dict(), tmp_path / "tables.pt")
+    resumed = make()
+    resumed.load_state_dict(torch.load(tmp_path / "tables.pt", weights_only=True))
+    resumed.set_num_samples(4)
+    for written in rows[3:]:
+        resumed["rows"].write(index, written)
+    assert torch.equal(resumed["rows"].rows, whole["rows"].rows)
+
+
+# --- sharded ---
+
+
+def random_rows(step: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Positions and rows that two ranks write."""
+    generator = torch.Generator().manual_seed(step)
+    index = torch.randint(7, (2, 5), generator=generator)
+    return list(index), list(torch.rand(2, 5, 3, generator=generator))
+
+
+def use_shards(folder: Path, dtype: torch.dtype | None) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    rank = int(os.environ["LOCAL_RANK"])
+    distributed.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    tables = SampleTables()
+    whole, sharded = tables.add("whole", -1, dtype=dtype), tables.add("sharded", -1, dtype=dtype, sharded=True)
+    tables.set_num_samples(7)
+    equal = []
+    for step in range(8):
+        index, rows = (values[rank] for values in random_rows(step))
+        before = [table.read(index, rows) for table in (whole, sharded)]
+        for table in (whole, sharded):
+            table.write(index, 0.5 * before[0] + rows)
+        equal.append(torch.equal(*before))
+    state = tables.state_dict()
+    tables.stop_communicating()
+    alone = tables.state_dict() if rank == 1 else None
+    if rank == 0:
+        torch.save(state, folder / "state.pt")
+    distributed.barrier()
+    loaded = SampleTables()
+    loaded.add("whole", dtype=dtype)
+    loaded.add("sharded", dtype=dtype, sharded=True)
+    loaded.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
+    loaded.set_num_samples(7)
+    everything = torch.arange(7)
+    read_again = loaded["sharded"].read(everything, torch.zeros(7, 3))
+    return {
+        "equal": equal,
+        "rows": sharded.rows,
+        "whole": whole.rows,
+        "state": state["sharded"],
+        "alone": alone,
+        "read again": torch.equal(read_again, whole.read(everything, torch.zeros(7, 3))),
+    }
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_a_sharded_table_is_the_whole_table_in_parts(tmp_path: Path, dtype: torch.dtype | None) -> None:
+    first, second = run_on_two_ranks(use_shards, tmp_path, dtype, folder=tmp_path)
+    whole = first["whole"]
+    for rank in (first, second):
+        assert all(rank["equal"])
+        assert rank["read again"]
+    assert torch.equal(first["rows"], whole[:4])
+    assert torch.equal(second["rows"][:3], whole[4:])
+    assert len(second["rows"]) == 4
+    assert torch.equal(first["state"], whole)
+    assert second["state"] is None  # the first rank writes checkpoints
+    tables = SampleTables()  # one process goes on with what two have saved
+    tables.add("whole", dtype=dtype)
+    tables.add("sharded", dtype=dtype, sharded=True)
+    tables.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(tables["sharded"].rows, whole)
+    with pytest.raises(ValueError, match="lacks the rows of other ranks in the sharded table 'sharded'"):
+        tables.load_state_dict(second["alone"])

@@ -19,6 +19,7 @@ from noisylabels_pl.data import Batch, Digits, LabelNoise, NoisyDataModule, NpzD
 from noisylabels_pl.data.augment import crop_and_flip
 from noisylabels_pl.data.datamodule import stratified_split
 from tests.data.digits_truth import true_labels
+from tests.helpers import Recorder
 
 Make = Callable[..., Any]
 TRAIN = 1348  # a quarter of the 1,797 digits is the test set
@@ -235,6 +236,19 @@ def test_order_follows_from_the_seed() -> None:
 
     assert order(1) == order(1)
     assert order(1) != order(2)
+
+
+def test_a_last_batch_that_is_not_full_is_left_out_in_training(make_trainer: Make, classifier: Make) -> None:
+    visits = Recorder()
+    data = noisy(drop_last=True, train_size=100, val_fraction=0.0, batch_size=32)
+    make_trainer(visits, max_epochs=3).fit(classifier(), datamodule=data)
+    assert [len(visited) for visited in visits.visited.values()] == [96, 96, 96]
+    assert len({*visits.visited[0], *visits.visited[1], *visits.visited[2]}) > 96  # other ones in each epoch
+    assert torch.equal(together(data.test_dataloader())[1], data.arrays.y_test)
+    with pytest.raises(
+        ValueError, match=r"^drop_last=True leaves no batch, because 100 .* batch_size=101; set drop_last"
+    ):
+        noisy(drop_last=True, train_size=100, val_fraction=0.0, batch_size=101)
 
 
 def test_evaluation_visits_everything_once_in_order() -> None:

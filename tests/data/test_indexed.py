@@ -26,8 +26,10 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from noisylabels_pl import ELR
 from noisylabels_pl.data import Batch, IndexedDataset, IndexedLoader, Selection, SelectionSampler
 from noisylabels_pl.data import indexed as indexed_unchanged
+from tests.helpers import Tutorial
 
 Make = Callable[..., Any]
 N = 11
@@ -211,7 +213,20 @@ def test_callbacks_can_choose_the_samples(shuffle: bool) -> None:
     assert isinstance(loader.dataset, IndexedDataset)
     loader.sampler.selection = Selection(torch.tensor([8, 2, 5, 6, 1]))
     assert sorted(flat(loader)) == [1, 2, 5, 6, 8]
+    assert len(loader) == 1  # the fifth sample is not left alone
+    loader.sampler.selection = Selection(torch.arange(6))
     assert len(loader) == 2
+
+
+def test_overfit_batches_keep_the_batch_size(make_trainer: Make) -> None:
+    """Lightning makes the loader anew with another sampler."""
+    samples = TensorDataset(torch.rand(N, 1, 8, 8), torch.arange(N) % 3)
+    module, loader = Tutorial(), indexed_unchanged(DataLoader(samples, batch_size=4, shuffle=True))
+    trainer = make_trainer(ELR(), max_epochs=1, overfit_batches=2)
+    trainer.fit(module, loader)
+    assert type(trainer.train_dataloader.sampler) is SequentialSampler
+    assert trainer.train_dataloader.batch_size == 4
+    assert trainer.global_step == 2
 
 
 def test_selected_partners_come_with_the_batch() -> None:

@@ -179,6 +179,34 @@ def test_derangement_moves_every_class_as_a_whole() -> None:
     assert len(found) > 15
 
 
+def test_the_derangement_of_crust() -> None:
+    """Its public code seeds NumPy with 0 and draws permutations until one has no fixed point."""
+    rng, expected = np.random.RandomState(0), np.arange(10)
+    while (expected == np.arange(10)).any():
+        expected = rng.permutation(10)
+    observed = draw_labels("asym", map="crust_released", rate=1.0, seed=7).observed
+    assert observed[:10].tolist() == expected.tolist() == [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]
+    with pytest.raises(ValueError, match=r"^map=crust_released is for 10 classes, got 2; use map=derangement"):
+        LabelNoise("asym", rate=1.0, map="crust_released").apply(torch.tensor([0, 1]), ("a", "b"))
+
+
+def test_the_asymmetric_noise_of_elr_flips_cats_back() -> None:
+    """Its public code flips a part of each class in turn, and reads the labels again for the next class."""
+    rng, clean = np.random.RandomState(0), np.arange(10).repeat(5000)
+    flipped = clean.copy()
+    for label, becomes in ((2, 0), (3, 5), (4, 7), (5, 3), (9, 1)):  # birds, cats, deer, dogs, trucks
+        members = rng.permutation(np.flatnonzero(flipped == label))
+        flipped[members[: int(0.4 * len(members))]] = becomes
+    labels = draw_labels("asym", torch.from_numpy(clean), map="elr_released", rate=0.4, count="exact")
+    assert labels.T is not None
+    frequencies = counts(torch.from_numpy(clean), torch.from_numpy(flipped)) / 5000
+    torch.testing.assert_close(labels.T, frequencies.double(), rtol=0, atol=0.02)
+    assert labels.T[3].tolist() == pytest.approx([0, 0, 0, 0.76, 0, 0.24, 0, 0, 0, 0])
+    assert labels.T[5].tolist() == pytest.approx([0, 0, 0, 0.4, 0, 0.6, 0, 0, 0, 0])
+    assert labels.rate == pytest.approx(0.184)
+    assert torch.equal(counts(torch.from_numpy(clean), labels.observed), (labels.T * 5000).round().long())
+
+
 def test_derangement_of_two_classes() -> None:
     labels = LabelNoise("asym", rate=1.0, map="derangement").apply(torch.tensor([0, 1, 1]), ("a", "b"))
     assert labels.observed.tolist() == [1, 0, 0]
@@ -205,7 +233,7 @@ def test_dataset_without_a_map() -> None:
 
 
 def test_unknown_word_for_a_map() -> None:
-    with pytest.raises(ValueError, match=r"^map must be dataset, derangement or .*'supercalss'"):
+    with pytest.raises(ValueError, match=r"^map must be dataset, .*derangement.* or .*'supercalss'"):
         draw_labels("asym", map="supercalss")
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DistributedSampler
+from torch.utils.data import BatchSampler, DistributedSampler
 
 from noisylabels_pl.data import Selection, SelectionSampler
+from noisylabels_pl.data.sampler import SelectionBatches
 
 few = settings(derandomize=True, max_examples=60, deadline=None)
 
@@ -176,3 +177,58 @@ def test_one_object_serves_one_process_and_many() -> None:
     on_ranks(sampler, 3)
     assert list(sampler) == before
     assert len(sampler) == 12
+
+
+def batch_sizes(num_selected: int, batch_size: int, *, world: int = 1, drop_last: bool = False) -> list[list[int]]:
+    """Return the sizes of each process's batches of a selection."""
+    sampler = over(100)
+    sampler.selection = Selection(torch.arange(num_selected))
+    batches: Any = SelectionBatches(sampler, batch_size, drop_last)
+    return [[len(batch) for batch in keys] for keys in on_ranks(batches, world)]
+
+
+@pytest.mark.parametrize(
+    ("num_selected", "batch_size", "sizes"),
+    [
+        (8, 4, [4, 4]),
+        (9, 4, [4, 5]),
+        (10, 4, [4, 4, 2]),
+        (5, 2, [2, 3]),
+        (3, 1, [1, 1, 1]),
+        (5, 4, [5]),
+        (1, 4, [1]),
+        (4, 5, [4]),
+    ],
+)
+def test_a_last_sample_of_a_selection_joins_the_batch_before(
+    num_selected: int, batch_size: int, sizes: list[int]
+) -> None:
+    assert batch_sizes(num_selected, batch_size) == [sizes]
+
+
+def test_a_last_sample_is_dropped_with_drop_last() -> None:
+    assert batch_sizes(9, 4, drop_last=True) == [[4, 4]]
+
+
+@pytest.mark.parametrize("num_selected", [17, 18])
+def test_the_processes_join_alike(num_selected: int) -> None:
+    assert batch_sizes(num_selected, 4, world=2) == [[4, 5], [4, 5]]
+
+
+def test_without_a_selection_the_batches_are_those_of_torch() -> None:
+    sampler = over(9)
+    batches = SelectionBatches(sampler, 4, drop_last=False)
+    assert list(batches) == list(BatchSampler(sampler, 4, drop_last=False))
+    assert len(batches) == 3
+
+
+def test_joined_batches_keep_the_order() -> None:
+    sampler = over(30, seed=2)
+    sampler.selection = Selection(torch.arange(9) * 3)
+    assert list(chain.from_iterable(SelectionBatches(sampler, 4, drop_last=False))) == list(sampler)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, float("nan"), "0"])
+def test_wrong_seeds(seed: Any) -> None:
+    with pytest.raises(ValueError, match="seed must"):
+        over(3, seed=seed)

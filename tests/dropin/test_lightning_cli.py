@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from noisylabels_pl import indexed
-
 pytest.importorskip("jsonargparse", reason="LightningCLI needs jsonargparse[signatures]")
 
 
@@ -33,7 +31,7 @@ class Module(L.LightningModule):
 class Data(L.LightningDataModule):
     def train_dataloader(self) -> Any:
         x = torch.rand(96, 64, generator=torch.Generator().manual_seed(0))
-        return indexed(DataLoader(TensorDataset(x, torch.arange(96) % 10), batch_size=32, shuffle=True))
+        return DataLoader(TensorDataset(x, torch.arange(96) % 10), batch_size=32, shuffle=True)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, update_bn
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
 from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss, indexed
 from noisylabels_pl.core import CriterionCallback
@@ -51,15 +51,16 @@ class WithBatchNorm(modules.ImageDict):
 class MakesLoadersAnew(L.LightningDataModule):
     """Returns a new loader at each call, as most examples do."""
 
-    def __init__(self, module: type[modules.Project], **options: Any) -> None:
+    def __init__(self, module: type[modules.Project], *, is_indexed: bool = False) -> None:
         super().__init__()
         self.module = module
-        self.options = options
+        self.is_indexed = is_indexed
         self.num_calls = 0
 
     def train_dataloader(self) -> DataLoader[Any]:
         self.num_calls += 1
-        return indexed(self.module.loader(**self.options))
+        loader = self.module.loader()
+        return indexed(loader) if self.is_indexed else loader
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self.module.loader("test", 64)
@@ -200,9 +201,10 @@ def test_a_fit_after_a_refused_one() -> None:
 
 
 @every_method
+@pytest.mark.parametrize("is_indexed", [False, True], ids=["bare", "indexed"])
 @pytest.mark.parametrize("reload", [0, 1])
-def test_a_datamodule_may_make_its_loader_anew(method: str, reload: int) -> None:
-    datamodule = MakesLoadersAnew(modules.ImageDict)
+def test_a_datamodule_may_make_its_loader_anew(method: str, reload: int, is_indexed: bool) -> None:
+    datamodule = MakesLoadersAnew(modules.ImageDict, is_indexed=is_indexed)
     callback = METHODS[method]()
     trainer = make_trainer(callback, reload_dataloaders_every_n_epochs=reload)
     trainer.fit(modules.ImageDict(), datamodule)
@@ -215,13 +217,48 @@ def test_a_datamodule_may_make_its_loader_anew(method: str, reload: int) -> None
 def test_a_module_may_make_its_loader(method: str) -> None:
     class Own(modules.ImageDict):
         def train_dataloader(self) -> DataLoader[Any]:
-            return indexed(self.loader())
+            return self.loader()
 
     module = Own()
     trainer = make_trainer(METHODS[method]())
     trainer.fit(module)
     assert trainer.global_step == (8 if method == "Crust" else 12)
     assert "train_dataloader" not in vars(module)
+
+
+def test_a_bare_loader_trains_as_an_indexed_one() -> None:
+    """Also with two callbacks that need positions, whose order does not matter."""
+    states = []
+    for is_indexed in (True, False):
+        for order in (1, -1):
+            torch.manual_seed(0)
+            module = modules.ImageDict()
+            datamodule = MakesLoadersAnew(modules.ImageDict, is_indexed=is_indexed)
+            callbacks = [ELR(), Crust(warmup_epochs=1, partner="none")][::order]
+            trainer = make_trainer(*callbacks)
+            trainer.fit(module, datamodule)
+            assert trainer.global_step == 8
+            assert "train_dataloader" not in vars(datamodule)
+            states.append(module.state_dict())
+    for state in states[1:]:
+        assert all(torch.equal(values, states[0][name]) for name, values in state.items())
+
+
+def test_a_bare_loader_that_has_no_positions_is_refused() -> None:
+    class Streams(L.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return DataLoader(Stream(), batch_size=16)
+
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(modules.DigitsDataset("train", 32, modules.ImageDict.make_sample))
+
+    datamodule = Streams()
+    trainer = make_trainer(ELR())
+    with pytest.raises(TypeError, match="needs a map-style dataset"):
+        trainer.fit(modules.ImageDict(), datamodule)
+    assert trainer.global_step == 0
+    assert "train_dataloader" not in vars(datamodule)
 
 
 @every_method

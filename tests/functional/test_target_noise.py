@@ -253,3 +253,10 @@ def test_other_permutations_are_refused(permutation: list[int]) -> None:
 def test_a_single_coordinate_has_no_pair() -> None:
     with pytest.raises(ValueError, match="pairflip"):
         corrupt_targets(*data(20, 1), "pairflip", rate=0.1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_constant_features_have_no_linear_function(value: float) -> None:
+    targets, features = torch.arange(6.0).view(3, 2), torch.full((3, 4), value)
+    with pytest.raises(ValueError, match="kind='linadv' needs features that vary"):
+        corrupt_targets(targets, features, "linadv", rate=0.5)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -251,6 +252,21 @@ def test_the_estimate_restated(rows: int, classes: int, seed: int, quantile: Any
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(estimate_transition_matrix(probs[order], quantile=quantile), got)
     assert estimate_transition_matrix(probs.float(), quantile=quantile).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1000, 4), (57, 3), (1, 2)])
+def test_the_estimate_strictly_below_the_percentile(rows: int, classes: int) -> None:
+    """As in the public code: NumPy's 97th percentile, rounded up; the argmax of what is smaller."""
+    probs = simplex(rows, classes, seed=3)
+    probs[rows // 2 :] = probs[: rows - rows // 2].clone()  # ties
+    got = estimate_transition_matrix(probs, quantile=0.97, strictly_below=True)
+    for i in range(classes):
+        column = probs[:, i].numpy().copy()
+        column[column >= np.percentile(column, 97, method="higher")] = 0.0
+        chosen = probs[int(np.argmax(column))]
+        torch.testing.assert_close(got[i], chosen / chosen.sum(), rtol=1e-12, atol=1e-12)
+    if rows == 1000:
+        assert (got.diagonal() < estimate_transition_matrix(probs, quantile=0.97).diagonal()).all()
 
 
 def observed_posteriors(T: Tensor, anchors: int, rows: int) -> Tensor:

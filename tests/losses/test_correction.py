@@ -64,3 +64,27 @@ def test_half_precision_does_not_round_T() -> None:
         expected = loss(logits, target)
         assert torch.equal(loss.bfloat16()(logits, target), expected)
         assert not loss.state_dict()
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-7, 0.01])
+def test_the_clip_of_probabilities(eps: float) -> None:
+    """Restated in probabilities, as in the public code; beyond the clip the gradient is 0."""
+    logits = torch.tensor([[0.0, 30.0, -30.0], [0.1, 0.2, 0.3]], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([2, 0])
+    T = transition_matrix("asym", 3, 0.4, mapping={1: 2})
+    p = logits.softmax(1).clamp(eps, 1 - eps)
+    forward = ForwardCorrectionLoss(T, eps=eps)
+    torch.testing.assert_close(forward(logits, target), -(p @ T).log()[[0, 1], target].mean(), atol=1e-6, rtol=1e-6)
+    if eps:
+        backward = BackwardCorrectionLoss(T, eps=eps)
+        expected = -(torch.linalg.inv(T)[target] * p.log()).sum(1).mean()
+        torch.testing.assert_close(backward(logits, target), expected, atol=1e-6, rtol=1e-6)
+        gradient = torch.autograd.grad(forward(logits, target), logits)[0]
+        assert not gradient[0].any()
+        assert gradient[1].any()
+
+
+def test_a_clip_that_cannot_be() -> None:
+    for criterion in (ForwardCorrectionLoss, BackwardCorrectionLoss):
+        with pytest.raises(ValueError, match=r"eps must lie in \[0, 0\.5\), got 0\.5"):
+            criterion(PAIRFLIP, eps=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from noisylabels_pl import Crust, indexed
 from noisylabels_pl.callbacks import History, LabelQuality
 from noisylabels_pl.core import Scores
-from tests.helpers import Tutorial, WithCriterion, foreign_loader
+from tests.helpers import LargeTensors, Tutorial, WithCriterion, foreign_loader
 
 Make = Callable[..., Any]
 
@@ -101,6 +102,33 @@ def test_classes_side_by_side_are_the_classes_one_by_one(selector: str) -> None:
     assert torch.equal(other.indices, selections[0].indices) == (selector != "stochastic_greedy")
 
 
+def with_rare_classes() -> Scores:
+    """20 classes of 3 samples, and one of 40; each is predicted as observed."""
+    targets = torch.cat([torch.arange(20).repeat(3), torch.full((40,), 20)])
+    return Scores(5.0 * F.one_hot(targets, 21), targets)
+
+
+@pytest.mark.parametrize("partition", ["predicted", "observed"])
+def test_classes_that_keep_no_sample_are_named_once(partition: Any) -> None:
+    crust = Crust(0.3, partition=partition)
+    message = rf"no sample of 20 of 21 {partition} classes \(labels 0, 1, 2, 3, 4 and 15 more\), .* set min_per_class=1"
+    with pytest.warns(UserWarning, match=message):
+        select(crust, with_rare_classes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        select(crust, with_rare_classes())
+
+
+@pytest.mark.parametrize(("min_per_class", "kept"), [(1, [1, 12]), (2, [2, 12]), (5, [3, 12]), (20, [3, 20])])
+def test_each_class_keeps_a_minimum(min_per_class: int, kept: list[int]) -> None:
+    """Or all samples of a smaller class."""
+    scored = with_rare_classes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        selection = select(Crust(0.3, min_per_class=min_per_class), scored)
+    assert torch.bincount(scored.targets[selection.indices]).tolist() == [kept[0]] * 20 + [kept[1]]
+
+
 def test_mixing_coefficients_follow_beta() -> None:
     scored = random_scores(4000)
     lam = select(Crust(mixup_alpha=2.0, mixup_beta=6.0), scored).lam
@@ -126,6 +154,20 @@ def test_classes_that_are_empty_or_too_small_are_left_out() -> None:
     assert len(select(Crust(fraction=1.0), scored).indices) == 9
     with pytest.raises(ValueError, match=r"fraction=0.1 of 9 samples keeps none in any class; raise it"):
         select(Crust(fraction=0.1), scored)
+
+
+def test_one_table_of_logits_is_all_that_grows_with_samples_times_classes(make_trainer: Make) -> None:
+    class Wide(WithCriterion):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 50)
+
+    generator = torch.Generator().manual_seed(0)
+    samples = TensorDataset(torch.randn(300, 4, generator=generator), torch.arange(300) % 50)
+    trainer = make_trainer(Crust(warmup_epochs=0, partition="observed"), max_epochs=1)
+    with LargeTensors(300 * 50) as large:
+        trainer.fit(Wide(), indexed(DataLoader(samples, batch_size=32, shuffle=True)))
+    assert large.count == 2  # the other one is of the batch that is scored before the first epoch
 
 
 def test_budget_is_not_lost_to_rounding() -> None:
@@ -160,6 +202,11 @@ def test_head_embedding_is_the_gradient_at_the_heads_input() -> None:
         ({"weights": "radius"}, "weights must be one of"),
         ({"partner": "random"}, "partner must be one of"),
         ({"mixup_scope": "epoch"}, "mixup_scope must be one of"),
+        ({"fraction": "0.5"}, r"fraction must be a number in \(0, 1\], got '0.5'"),
+        ({"min_per_class": -1}, "min_per_class must not be negative, got -1"),
+        ({"min_per_class": 1.5}, r"min_per_class must be a whole number in \[0, inf\), got 1.5"),
+        ({"mixup_start_epoch": float("nan")}, r"mixup_start_epoch must be a number in \[0, inf\), got nan"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
         ({"mixup_alpha": 0.0}, "mixup_alpha must be positive, got 0.0"),
         ({"mixup_beta": -1.0}, "mixup_beta must be positive, got -1.0"),
     ],
@@ -183,6 +230,38 @@ def test_one_callback_in_a_foreign_project(digits: Make, make_trainer: Make) -> 
     assert 0.5 < history.rows[-1]["selection/overlap"] <= 1
     assert history.rows[-1]["selection/scoring_s"] > 0
     assert history.rows[-1]["selection/selecting_s"] > 0
+
+
+def test_the_released_weights_are_class_sizes() -> None:
+    """The public code counts the class members within a radius that its gradients, of a batch's mean, never reach."""
+    targets = torch.arange(2).repeat_interleave(torch.tensor([30, 70]))  # 50 each before 40 % asymmetric noise
+    generator = torch.Generator().manual_seed(0)
+    scored = Scores(torch.randn(100, 2, generator=generator), targets)
+    selection = select(Crust(partition="observed", weights="class", partner="none"), scored)
+    gradients = (scored.logits.softmax(1) - F.one_hot(targets, 2)) @ torch.randn(2, 64, generator=generator) / 128
+    is_near = torch.cdist(gradients, gradients) < 2.0
+    is_same_class = targets.unsqueeze(0) == targets.unsqueeze(1)
+    neighbors = (is_near & is_same_class).sum(1)[selection.indices].float()
+    torch.testing.assert_close(selection.weights, neighbors / neighbors.mean())
+    assert selection.weights.max() / selection.weights.min() == pytest.approx(7 / 3)
+
+
+def test_the_released_loss_divides_by_the_weights_of_the_batch(digits: Make, make_trainer: Make) -> None:
+    class Weighted(WithCriterion):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            logits = self(batch.x)
+            loss = self.criterion(logits, batch.y)
+            weights = callback.values_for("weights", batch)
+            losses = -logits.log_softmax(1)[torch.arange(len(batch.y)), batch.y]
+            checked.append((loss, (weights * losses).sum() / weights.sum()))
+            return loss
+
+    checked: list[tuple[Tensor, Tensor]] = []
+    callback = Crust(warmup_epochs=0, partition="observed", weights="class", partner="none")
+    make_trainer(callback, max_epochs=2).fit(Weighted(), indexed(foreign_loader(digits()), as_batches=True))
+    assert len(checked) > 4
+    for loss, expected in checked:
+        torch.testing.assert_close(loss, expected)
 
 
 def test_what_the_foreign_step_sees_and_returns(digits: Make, make_trainer: Make) -> None:
@@ -251,6 +330,7 @@ def test_a_module_with_a_functional_loss_trains_as_one_with_a_criterion(digits: 
             "partition": "observed",
             "embedding": "head",
             "train_mode": True,
+            "weights": "class",
             "partner": "same_label",
             "mixup_beta": 0.1,
             "mixup_scope": "batch",
@@ -277,8 +357,16 @@ def test_garbage_for_clean_labels_changes_nothing(
 def test_a_diverged_network_is_named(digits: Make, classifier: Make, make_trainer: Make) -> None:
     module = classifier()
     module.net[1].weight.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="not finite; the network that made it may have diverged"):
+    with pytest.raises(ValueError, match="the network has no finite output for any training sample; it diverged"):
         make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(module, datamodule=digits())
+
+
+def test_a_sample_without_finite_outputs_is_named(make_trainer: Make) -> None:
+    x = torch.randn(60, 64)
+    x[37, 0] = float("nan")
+    loader = indexed(DataLoader(TensorDataset(x, torch.arange(60) % 10), batch_size=20, shuffle=True))
+    with pytest.raises(ValueError, match="the network's outputs for training sample 37 are not finite"):
+        make_trainer(Crust(warmup_epochs=0), max_epochs=1).fit(WithCriterion(), loader)
 
 
 @pytest.mark.parametrize(

@@ -75,13 +75,13 @@ def restated(
             if refine_labels:
                 labels = labels * q / (labels * q).sum(1, keepdim=True)
             inner = (logits.softmax(1).clamp(1e-4, 1 - 1e-4) * q).sum(1)
-            lam_now = 3.0 * ramp(step, coef_ramp) if coef_ramp else 3.0
+            lam_now = 3.0 * ramp(step + 1, coef_ramp) if coef_ramp else 3.0
             losses.append((-(labels * logits.log_softmax(1)).sum(1) + lam_now * (1 - inner).log()).mean())
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        alpha = 0.9 * ramp(step + 1, ema_ramp)
+        alpha = 0.9 * ramp(step + 2, ema_ramp)
         for average, net in zip(averages, nets, strict=True):
             for value, weight in zip(average.parameters(), net.parameters(), strict=True):
                 value.data = alpha * value.data + (1 - alpha) * weight.data

@@ -13,7 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from noisylabels_pl import BackwardCorrection, BackwardCorrectionLoss, ForwardCorrection, ForwardCorrectionLoss
+from noisylabels_pl import (
+    BackwardCorrection,
+    BackwardCorrectionLoss,
+    ForwardCorrection,
+    ForwardCorrectionLoss,
+    indexed,
+)
 from noisylabels_pl.cli.train import Experiment, train
 from noisylabels_pl.functional import (
     backward_correction,
@@ -23,7 +29,7 @@ from noisylabels_pl.functional import (
     transition_matrix,
 )
 from noisylabels_pl.report.transition import draw_transitions
-from tests.helpers import composed
+from tests.helpers import composed, foreign_loader
 
 Make = Callable[..., Any]
 PAIRFLIP = transition_matrix("pairflip", 10, 0.3)
@@ -42,8 +48,9 @@ def test_a_known_T_takes_one_stage(tmp_path: Path) -> None:
         train(composed("method=forward", "method.T=known", "noise=none", "trainer=cpu"), tmp_path)
 
 
-def test_an_estimated_T_is_that_of_the_best_validation_epoch(tmp_path: Path) -> None:
-    experiment = run(tmp_path, "method=forward", "method.quantile=0.97", "monitor=val/acc")
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_an_estimated_T_is_that_of_the_best_validation_epoch(tmp_path: Path, variant: str) -> None:
+    experiment = run(tmp_path, f"method=forward_{variant}", "monitor=val/acc")
     best = torch.load(tmp_path / "cross_entropy" / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(tmp_path / "cross_entropy" / "checkpoints" / "last.ckpt", weights_only=True)
     datamodule = experiment.datamodule
@@ -54,7 +61,8 @@ def test_an_estimated_T_is_that_of_the_best_validation_epoch(tmp_path: Path) -> 
         net = experiment.module.net
         net.load_state_dict({k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k[:4] == "net."})
         with torch.no_grad():
-            estimates.append(estimate_transition_matrix(net.eval()(x).double().softmax(1), quantile=0.97))
+            probs = net.eval()(x).double().softmax(1)
+        estimates.append(estimate_transition_matrix(probs, quantile=0.97, strictly_below=variant == "released"))
     torch.testing.assert_close(experiment.artifacts["T"], estimates[0], atol=1e-5, rtol=0)
     assert not torch.allclose(estimates[0], estimates[1], atol=1e-3)
     torch.testing.assert_close(experiment.module.criterion.T, estimates[0].float(), atol=1e-5, rtol=0)
@@ -93,6 +101,7 @@ def test_validation_accuracy_is_of_what_would_be_observed(tmp_path: Path) -> Non
         (ForwardCorrection, {}, ForwardCorrectionLoss, forward_correction),
         (BackwardCorrection, {"mix": 0.2}, BackwardCorrectionLoss, backward_correction),
         (ForwardCorrection, {"base": "square"}, ForwardCorrectionLoss, forward_correction),
+        (ForwardCorrection, {"eps": 0.1}, ForwardCorrectionLoss, forward_correction),
     ],
 )
 def test_the_criterion_is_the_kernel(method: Any, options: dict[str, Any], criterion: Any, kernel: Any) -> None:
@@ -162,6 +171,18 @@ def test_T_estimated_on_other_inputs(classifier: Make, make_trainer: Make, digit
         probs = module.eval()((x.float() - datamodule.arrays.mean) / datamodule.arrays.std).double().softmax(1)
     found = method.stages()[0].outputs(trainer, module)["T"]
     torch.testing.assert_close(found, estimate_transition_matrix(probs, quantile=1.0), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_T_is_estimated_on_training_and_validation_samples(
+    named: bool, classifier: Make, make_trainer: Make, digits: Make
+) -> None:
+    """Also where the only validation loader has no name."""
+    datamodule, module, trainer = digits(), classifier(), make_trainer(max_epochs=1)
+    train_loader, held_out = indexed(foreign_loader(datamodule)), foreign_loader(datamodule)
+    trainer.fit(module, train_loader, {"val": held_out} if named else held_out)
+    loaders = ForwardCorrection()._scoring_loaders(trainer)
+    assert [len(loader.dataset) for loader in loaders] == [len(datamodule.train_indices)] * 2  # type: ignore[arg-type]
 
 
 def test_T_from_a_file_is_reported(tmp_path: Path) -> None:

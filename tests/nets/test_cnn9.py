@@ -6,9 +6,12 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from noisylabels_pl.nets import cnn9, cnn9_gn
+from tests.nets.layers import Layers, images, randomized
 from tests.nets.sizes import check_size
 
 
@@ -40,3 +43,31 @@ def test_the_nine_layers() -> None:
 def test_images_that_are_too_small() -> None:
     with pytest.raises(ValueError, match=r"^cnn9_gn needs images of at least 28x28 pixels, got 8x8; use small_cnn"):
         cnn9_gn((1, 8, 8), 10)
+
+
+def test_the_network_of_co_teaching() -> None:
+    net = randomized(cnn9((3, 32, 32), 10)).eval()  # without dropout
+    layers, x = Layers(net), images()
+    for number in range(9):
+        x = layers.norm(layers.convolution(x, padding=1 if number < 6 else 0))
+        x = torch.where(x > 0, x, 0.01 * x)
+        if number in (2, 5):
+            x = F.max_pool2d(x, kernel_size=2, stride=2)
+    expected = layers.head(x)
+    layers.assert_all_used()
+    torch.testing.assert_close(net(images()), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_dropout_at_test_as_in_the_public_code() -> None:
+    net = cnn9((1, 28, 28), 10, dropout_at_test=True).eval()
+    x = torch.rand(2, 1, 28, 28)
+    assert not torch.equal(net(x), net(x))
+    plain = cnn9((1, 28, 28), 10).eval()
+    plain.load_state_dict(net.state_dict())
+    assert torch.equal(plain(x), plain(x))
+    torch.manual_seed(0)
+    at_test = net(x)
+    torch.manual_seed(0)
+    for layer in plain.modules():
+        layer.train(isinstance(layer, nn.Dropout2d))
+    torch.testing.assert_close(plain(x), at_test)

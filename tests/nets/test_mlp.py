@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from noisylabels_pl.nets import mlp
@@ -25,6 +26,19 @@ def test_a_leaky_mlp() -> None:
     slopes = [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)]
     assert slopes == [0.01, 0.01]
     assert sum(isinstance(layer, nn.Linear) for layer in layers) == 3
+
+
+def test_he_initialization() -> None:
+    torch.manual_seed(0)
+    for slope in (0.0, 0.5):
+        layers = mlp((500,), 400, hidden=(300, 300), negative_slope=slope, init="he")
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                variance = 2 / (layer.in_features * (1 + slope**2))
+                assert float(layer.weight.detach().var()) == pytest.approx(variance, rel=0.02)
+                assert not layer.bias.any()
+    with pytest.raises(ValueError, match="init must be one of torch, he, got 'xavier'"):
+        mlp((4,), 2, init="xavier")  # type: ignore[arg-type]
 
 
 def test_dropout_after_each_hidden_layer() -> None:

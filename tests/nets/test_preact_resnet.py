@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from noisylabels_pl.nets import preact_resnet14, preact_resnet18, preact_resnet32
+from tests.nets.layers import Layers, images, randomized
 from tests.nets.sizes import check_size
 
 
@@ -33,3 +35,58 @@ def narrow(depth: int) -> int:
 )
 def test_size(net: Callable[..., nn.Module], parameters: int) -> None:
     check_size(net, (3, 32, 32), 10, parameters)
+
+
+def elr_plus_logits(net: nn.Module, x: Tensor) -> Tensor:
+    """Restate the ResNet-18 of ELR+ and DivideMix: each block's shortcut starts behind its first norm and ReLU."""
+    layers = Layers(net)
+    x = layers.norm(layers.convolution(x)).relu()
+    for number in range(8):
+        stride = 2 if number in (2, 4, 6) else 1
+        activated = layers.norm(x).relu()
+        hidden = layers.norm(layers.convolution(activated, stride)).relu()
+        x = layers.convolution(hidden)
+        x = x + (layers.convolution(activated, 2, padding=0) if stride == 2 else activated)
+    logits = layers.head(x)
+    layers.assert_all_used()
+    return logits
+
+
+def loss_correction_logits(net: nn.Module, x: Tensor, depth: int) -> Tensor:
+    """Restate the narrow networks of loss correction: each block's shortcut starts at its input."""
+    layers = Layers(net)
+    x = layers.norm(layers.convolution(x)).relu()
+    for number in range(3 * depth):
+        stride = 2 if number in (depth, 2 * depth) else 1
+        activated = x if number == 0 else layers.norm(x).relu()
+        hidden = layers.norm(layers.convolution(activated, stride)).relu()
+        residual = layers.convolution(hidden)
+        x = residual + (layers.convolution(x, 2, padding=0) if stride == 2 else x)
+    logits = layers.head(layers.norm(x).relu())
+    layers.assert_all_used()
+    return logits
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_of_elr_plus(training: bool) -> None:
+    net = randomized(preact_resnet18((3, 32, 32), 10)).train(training)
+    expected = elr_plus_logits(net, images())
+    torch.testing.assert_close(net(images()), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("make", "depth"), [(preact_resnet14, 2), (preact_resnet32, 5)])
+def test_the_networks_of_loss_correction(make: Callable[..., nn.Module], depth: int, training: bool) -> None:
+    net = randomized(make((3, 32, 32), 10)).train(training)
+    expected = loss_correction_logits(net, images(), depth)
+    torch.testing.assert_close(net(images()), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_biases_of_convolutions_would_change_nothing() -> None:
+    """The public code of loss correction has them; the norms that follow cancel them."""
+    net = randomized(preact_resnet14((3, 32, 32), 10)).train()
+    expected = net(images()).detach()
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.bias = nn.Parameter(torch.rand(layer.out_channels, dtype=torch.float64))
+    torch.testing.assert_close(net(images()).detach(), expected, rtol=1e-9, atol=1e-9)

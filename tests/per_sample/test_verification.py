@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from noisylabels_pl.per_sample import GradientNorms, per_sample_gradient_norms
 from tests.per_sample.helpers import (
@@ -18,6 +19,7 @@ from tests.per_sample.helpers import (
     assert_norms_agree,
     build,
     image_head,
+    norms_by_loop,
     random_inputs,
     random_labels,
 )
@@ -112,3 +114,60 @@ def test_layers_that_work_in_place_take_no_ordinary_backward_passes(caplog: pyte
                                       nn.ReLU(inplace=True), *image_head(6)).eval())  # fmt: skip
     assert_norms_agree(net, F.cross_entropy, random_inputs(NUM_SAMPLES, 3, 8, 8), random_labels(NUM_SAMPLES))
     assert not caplog.records
+
+
+def checkpointed(use_reentrant: bool) -> Callable[[Any, Tensor], Tensor]:
+    def forward(s: Any, x: Tensor) -> Tensor:
+        hidden: Any = checkpoint(s.hidden, x.clone().requires_grad_(), use_reentrant=use_reentrant)
+        return s.out(hidden)
+
+    return forward
+
+
+def with_hidden(forward: Callable[[Any, Tensor], Tensor]) -> nn.Module:
+    def make() -> nn.Module:
+        hidden = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 6))
+        return Net(forward, hidden=hidden, out=nn.Linear(6, NUM_CLASSES))
+
+    return build(make)
+
+
+def test_checkpointed_layers() -> None:
+    x, y = random_inputs(NUM_SAMPLES, 3), random_labels(NUM_SAMPLES)
+    plain, net = with_hidden(lambda s, x: s.out(s.hidden(x))), with_hidden(checkpointed(False))
+    net.load_state_dict(plain.state_dict())
+    with GradientNorms(net) as gradient_norms:
+        for _ in range(2):
+            losses = F.cross_entropy(net(x), y, reduction="none")
+            norms = gradient_norms.compute(losses)
+            torch.testing.assert_close(norms, per_sample_gradient_norms(plain, F.cross_entropy, x, y))
+            assert gradient_norms.is_layerwise
+            net.zero_grad()
+            gradient_norms.reweighted(losses, torch.ones(NUM_SAMPLES)).sum().backward()
+            gradient_norms.clear()
+    F.cross_entropy(plain(x), y, reduction="sum").backward()
+    for parameter, expected in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad)
+
+
+def test_layers_under_a_reentrant_checkpoint_are_refused() -> None:
+    net = with_hidden(checkpointed(True))
+    with pytest.raises(ValueError, match=r"hides the checkpointed layers .*; set use_reentrant=False"):
+        per_sample_gradient_norms(net, F.cross_entropy, random_inputs(NUM_SAMPLES, 3), random_labels(NUM_SAMPLES))
+
+
+def test_a_parameter_that_is_used_outside_of_its_layer_later_in_a_fit(caplog: pytest.LogCaptureFixture) -> None:
+    """The first batches say nothing of what a later epoch does."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        hidden = s.hidden(x)
+        return s.out(hidden) + (F.linear(hidden, s.out.weight.square()) if s.is_late else 0)
+
+    net: Any = with_hidden(forward)
+    x, y = random_inputs(NUM_SAMPLES, 3), random_labels(NUM_SAMPLES)
+    with GradientNorms(net) as gradient_norms:
+        for net.is_late in (False, False, True, False):
+            norms = gradient_norms.compute(F.cross_entropy(net(x), y, reduction="none"))
+            torch.testing.assert_close(norms, norms_by_loop(net, F.cross_entropy, x, y))
+            gradient_norms.clear()
+    assert caplog.text.count("each sample takes a backward pass of its own") == 1

@@ -65,3 +65,13 @@ def test_r2_is_not_in_per_cent(figures: list[Figure], tmp_path: Path) -> None:
 def test_a_run_without_an_epoch(figures: list[Figure], tmp_path: Path) -> None:
     draw_curves({}, "a run", tmp_path / "curves.png")
     assert not figures[0].axes[0].get_lines()
+
+
+def test_the_best_epoch_is_marked_and_the_legend_covers_no_curve(figures: list[Figure], tmp_path: Path) -> None:
+    history = {"test/acc": [0.5, 0.75], "selection/precision": [None, 0.875]}
+    draw_curves(history, "a run", tmp_path / "curves.png", best_epoch=1)
+    (figure,) = figures
+    for axis in figure.axes:
+        assert lines(axis)["best noisy-validation epoch (1)"][0] == [1, 1]
+        assert axis.get_legend().get_window_extent().y1 < axis.get_window_extent().y0
+        assert all(tick == int(tick) for tick in axis.get_xticks())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from noisylabels_pl.callbacks import History
+from noisylabels_pl.callbacks import DivergedError, History
 from noisylabels_pl.data import Diabetes
 from noisylabels_pl.report.result import make_result
 
@@ -95,3 +95,20 @@ def test_where_the_run_was_made(digits: Make) -> None:
     assert row["versions"]["torch"] == version("torch")
     assert row["peak_memory_mib"]["process"] > 50
     assert row["commit"] is None or len(row["commit"].removesuffix("-dirty")) == 40
+
+
+def test_a_diverged_run_has_no_last_epoch(digits: Make) -> None:
+    kept = history(val_acc=[0.5, 0.25], test_acc=[0.75, 0.5])
+    error = DivergedError("the training loss is nan", epoch=2, step=20)
+    row = make_result("a run", CONFIG, digits(), kept, "val/acc", NAMES, diverged=error, warnings=["a ramp"])
+    assert row["test_acc"] == {"last": None, "last_10": None, "best_val": 0.75, "best_oracle": 0.75}
+    assert row["diverged"] == {"epoch": 2, "step": 20, "message": str(error)}
+    assert row["warnings"] == ["a ramp"]
+    assert row["best_epoch"] == 0
+    assert made(digits(), kept)["diverged"] is None
+
+
+def test_the_rate_of_the_training_split_is_beside_its_precision(digits: Make) -> None:
+    row = made(digits(), history())
+    assert row["noise"]["training_rate"] == pytest.approx(1 - row["pool_precision"])
+    assert row["noise"]["training_rate"] != row["noise"]["realized_rate"]

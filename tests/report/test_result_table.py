@@ -20,7 +20,9 @@ def printed(**changes: Any) -> dict[str, str]:
         "test_r2": numbers,
         "selection_precision": None,
         "pool_precision": 0.625,
-        "noise": {"realized_rate": 0.375},
+        "noise": {"realized_rate": 0.25, "training_rate": 0.375},
+        "diverged": None,
+        "warnings": [],
         "data": {"val_samples": 30},
         "epochs": 4,
         "steps": 36,
@@ -39,7 +41,7 @@ def test_accuracy() -> None:
         "best noisy-validation epoch": "75.0 %",
         "best epoch (oracle: chosen on the test set)": "100.0 %",
         "right labels, all training samples": "62.5 %",
-        "realized noise rate": "37.5 %",
+        "realized noise rate, training samples": "37.5 %",
         "epochs, optimizer steps, seconds": "4, 36, 3",
     }
 
@@ -59,6 +61,30 @@ def test_lines_that_some_runs_have() -> None:
 
 
 def test_unknown_numbers() -> None:
-    lines = printed(data={"val_samples": 0}, pool_precision=None, noise={"realized_rate": None})
+    lines = printed(data={"val_samples": 0}, pool_precision=None, noise={"training_rate": None})
     assert lines["best noisy-validation epoch"] == "n/a: no validation split"
-    assert lines["right labels, all training samples"] == lines["realized noise rate"] == "n/a"
+    assert lines["right labels, all training samples"] == lines["realized noise rate, training samples"] == "n/a"
+
+
+def test_a_run_that_diverged_says_so_first() -> None:
+    lines = printed(
+        diverged={"epoch": 3, "step": 120, "message": "the run has diverged"},
+        test_acc={"last": None, "last_10": None, "best_val": 0.75, "best_oracle": 1.0},
+    )
+    assert next(iter(lines.items())) == ("DIVERGED", "epoch 3, step 120")
+    assert lines["test accuracy, last epoch"] == "n/a"
+    assert lines["best noisy-validation epoch"] == "75.0 %"
+
+
+def test_warnings_stand_in_the_table() -> None:
+    assert printed(warnings=["ramp [x] is longer"])["warning"] == "ramp [x] is longer"
+
+
+def test_brackets_in_the_name_are_no_markup() -> None:
+    file = io.StringIO()
+    row = {"name": "run [1] [/x] [bold]", "metric": "acc", "test_acc": dict.fromkeys(("last", "last_10"), 0.5)}
+    row["test_acc"] |= {"best_val": 0.5, "best_oracle": 0.5}
+    rest = {"data": {"val_samples": 1}, "epochs": 1, "steps": 1, "seconds": 1.0, "diverged": None, "warnings": []}
+    rates = {"selection_precision": None, "pool_precision": None, "noise": {"training_rate": None}}
+    Console(file=file, width=100).print(result_table(row | rest | rates))
+    assert "run [1] [/x] [bold]" in file.getvalue()

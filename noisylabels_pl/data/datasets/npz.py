@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from noisylabels_pl.data.arrays import (
@@ -35,7 +36,8 @@ class NpzData(NoisyDataModule):
 
     Args:
         path: the npz file.
-        class_names: one name for each class; ``None`` for numbers.
+        class_names: one name for each class, also for one that only the test set has; ``None`` for numbers, and then
+            every class needs training samples.
         asymmetric_map: ``{class: class it is mistaken for}`` by name, for asymmetric noise.
         **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
 
@@ -154,8 +156,13 @@ def read_npz(
         labels = stored["y_train"]
         num_classes = int(labels.max()) + 1 if labels.size and labels.dtype.kind in "ui" else 0
     y_train = check_labels("y_train", stored["y_train"], len(x_train), num_classes)
-    check_classes("y_train", y_train, num_classes)
-    y_test = check_labels("y_test", stored["y_test"], len(x_test), num_classes)
+    hint = ""
+    if class_names is None:
+        check_classes("y_train", y_train, num_classes)
+        hint = ", the labels of y_train; name all classes in class_names, if training lacks some"
+    y_test = check_labels("y_test", stored["y_test"], len(x_test), num_classes, hint=hint)
+    if class_names is not None:  # only the test set may have a class that is named
+        check_classes("y_train", torch.cat([y_train, y_test]), num_classes)
     y_train_clean = None
     if "y_train_clean" in stored:
         y_train_clean = check_labels("y_train_clean", stored["y_train_clean"], len(x_train), num_classes)

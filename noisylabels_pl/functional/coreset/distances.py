@@ -30,6 +30,7 @@ from torch import Tensor
 
 from noisylabels_pl.memory import free_memory
 
+COMPILED_MAX_PAIRS = 2**23  # that the compiled engine may hold: 96 MiB, enough for classes of 8,000 points
 _CPU_CHUNK_SIZE = 2**20  # 8 MiB of distances, which stay in the processor's cache
 _DEVICE_CHUNK_SIZE = 2**24  # 128 MiB
 _CPU_MAX_PAIRS = 2**22
@@ -114,26 +115,13 @@ class Distances:
         self.num_points = len(points)
         self.device = points.device
         self.plan = memory_plan(len(points), points.shape[1], points.device)
-        origin = points[0].double()
-        reach = float((points.double() - origin).abs().amax()) if points.numel() else 0.0
-        largest_possible = 2 * reach * math.sqrt(max(1, points.shape[1]))
-        check_no_overflow(largest_possible * self.num_points, torch.finfo(points.dtype).max)
         self._is_direct = points.dtype == torch.float64
-        self._rounding_shift = self._shift_for(largest_possible)
-        self._points = points if self._is_direct else _append_squared_norms(points.double() - origin)
+        self._rounding_shift, _ = rounding_shift(points)
+        self._points = points if self._is_direct else _append_squared_norms(points.double() - points[0].double())
         self._candidates = self._points if candidates is None else self._points[candidates]
         self._is_symmetric = candidates is None
         self.num_candidates = len(self._candidates)
         self._buffer = torch.empty(0, dtype=torch.float64, device=points.device)
-
-    def _shift_for(self, largest_possible: float) -> float:
-        """Return the number that rounds a distance to the grid by being added and subtracted."""
-        if largest_possible == 0:
-            return 0.0
-        # The spacing has a minimum, above the errors of a matrix product, so that ties stay ties.
-        least_cells = 4 if self._is_direct else 2**13
-        _, exponent = math.frexp(largest_possible * max(self.num_points, least_cells))
-        return 1.5 * math.ldexp(1.0, exponent - 1)
 
     def chunks(self) -> Iterator[slice]:
         """Return slices of the points for which the distances to all candidates fit into a chunk."""
@@ -187,6 +175,35 @@ class Distances:
             self._buffer = self._buffer.new_empty(size)
         out = self._buffer[:size].view(len(points), len(others))
         return torch.mm(_other_factor(points), others.T, out=out)
+
+
+def rounding_shift(points: Tensor) -> tuple[float, float]:
+    """Return the number that rounds distances to the grid by being added and subtracted, and a bound for distances.
+
+    Args:
+        points: ``(n, d)`` float32 or float64, finite.
+
+    Raises:
+        ValueError: distances overflow.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional.coreset.distances import rounding_shift
+        >>> shift, bound = rounding_shift(torch.tensor([[0.0], [3.0], [7.0]]))
+        >>> bound
+        14.0
+        >>> (torch.tensor(7.0 + 1e-15, dtype=torch.float64) + shift) - shift
+        tensor(7., dtype=torch.float64)
+    """
+    reach = float((points.double() - points[0].double()).abs().amax()) if points.numel() else 0.0
+    bound = 2 * reach * math.sqrt(max(1, points.shape[1]))
+    check_no_overflow(bound * len(points), torch.finfo(points.dtype).max)
+    if bound == 0:
+        return 0.0, 0.0
+    # The spacing has a minimum, above the errors of a matrix product, so that ties stay ties.
+    least_cells = 4 if points.dtype == torch.float64 else 2**13
+    _, exponent = math.frexp(bound * max(len(points), least_cells))
+    return 1.5 * math.ldexp(1.0, exponent - 1), bound
 
 
 def _append_squared_norms(centered: Tensor) -> Tensor:

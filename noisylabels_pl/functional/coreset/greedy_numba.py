@@ -3,19 +3,25 @@
 **Blocks of 64.** The points are ordered so that neighbors in the order are near each other, and cut into blocks of 64.
 The processor computes the distances from one point to a block in a few instructions.
 
-**One pass over all pairs** gives each point's sum of distances, from which the first gains of greedy follow, and the
-least distance from each point to each block. These bounds let later steps skip most blocks without any distance:
+**One pass over all pairs** gives each point's sum of distances, from which the first gains of greedy follow, and a
+lower bound for the distances from each point to each block. These bounds let later steps skip most blocks.
 
-1. Let ``near(j)`` be the distance of point ``j`` to its nearest pick. A pick can be nearer to some point of a block
-   only if its least distance to the block is smaller than the largest ``near(j)`` in the block.
-2. A pick lowers ``near(j)`` from ``old`` to ``new``. The gain of a candidate at distance ``d`` from ``j`` contains
-   ``max(0, near(j) - d)``. This part changes by ``clamp(d, new, old) - old``, which is 0 unless ``d < old``. So gains
-   change only in blocks whose least distance to ``j`` is below ``old``.
-3. Each step picks the largest gain of all. Only in blocks with a changed gain the largest one is searched again.
+**Covering pairs.** Let ``near(j)`` be the distance of point ``j`` to its nearest pick. A candidate at distance ``d``
+from ``j`` covers it if ``d < near(j)``, and its gain is the sum of ``near(j) - d`` over the points that it covers. A
+second pass, with all threads, writes down all covering pairs and the gains. The first few picks change most of the
+pairs, and take all threads, too. Then greedy runs on one thread:
 
-So gains are updated, and never computed anew. On usual data the nearest distance of a point falls about ``log k``
-times, so this takes about ``O(n^2 log k)`` distances instead of ``O(n^2 k)``. Ties in facility location go to the point
-that is first in the order of the blocks.
+1. It picks the candidate with the largest gain. Only in blocks with a changed gain the largest one is searched again.
+2. The pick lowers ``near(j)`` from ``old`` to ``new`` at the points that it covers. That changes the gains of the
+   candidates in the pairs of ``j`` alone, each by ``max(d, new) - old``; pairs with ``d >= new`` are dropped.
+
+So gains are updated, and never computed anew. If there are too many pairs to hold, the
+first picks are made one by one, with all threads for each, until the pairs fit: then a pick computes the distances from
+the points that it covers.
+
+**Ties go to the lower index,** as in torch's engine. Distances are rounded to its grid (``distances.py``), so sums are
+exact, and ties are found as ties. The two engines compute a distance by other formulas, so they may round it to
+neighboring multiples of the spacing. That can decide a near tie differently, but not a tie.
 
 **Threads.** When numba's threads start, they change the number of threads that torch uses, and with it how torch's sums
 round. So both public functions set torch's number of threads back before they return. No other function of the package
@@ -29,23 +35,28 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import torch
-from numba import njit, prange
-from numpy.typing import NDArray
 from torch import Tensor
 
-from noisylabels_pl.functional.coreset.distances import check_no_overflow
+from noisylabels_pl.functional.coreset import kernels_numba as kernels
+from noisylabels_pl.functional.coreset import pairs_numba as pair_kernels
+from noisylabels_pl.functional.coreset.distances import (
+    COMPILED_MAX_PAIRS,
+    check_no_overflow,
+    distances_to,
+    rounding_shift,
+)
+from noisylabels_pl.functional.coreset.kernels_numba import BLOCK_SIZE, Array
 from noisylabels_pl.functional.coreset.medoids import Medoids
 
-Array = NDArray[Any]
 _log = logging.getLogger(__name__)
-BLOCK_SIZE = 64  # points; a multiple of the numbers that a processor computes at once
+_PAIRS_OF_ONE_COVERING = 8  # about one pair in so many covers after the first pick, or fewer
+_FIRST_PICKS = 16
 _one_parallel_kernel_at_a_time = Lock()  # not every threading layer lets several threads start parallel kernels
-_FAST_MATH = {"nnan", "nsz", "contract"}  # not "reassoc", with which sums would depend on the machine
 
 
 class _Blocks(NamedTuple):
@@ -54,18 +65,42 @@ class _Blocks(NamedTuple):
     Points are numbered by their place in the blocks; only the values of ``order`` are the caller's numbers.
 
     Attributes:
-        order: ``(n,)`` the caller's index of each point.
-        points: ``(n / 64, d, 64)``, rounded up; the last block is filled with copies of its last point.
-        totals: ``(n,)`` float64, each point's sum of distances.
-        least: ``(n, n / 64)``, the least distance from each point to each block.
+        order: ``(n,)`` the caller's index of each point, rising within each block.
+        points: ``(n / 64, d, 64)`` float64; the last block is filled with copies of its last point.
+        shift: rounds a distance to the grid by being added and subtracted.
+        scale: factor of the bounds in ``least``.
+        least: ``(n, n / 64)`` float32, a lower bound for ``scale`` times the distances from each point to each block.
+        totals: ``(n,)``, each point's sum of distances.
         largest_distance: the largest distance of all.
     """
 
     order: Array
     points: Array
-    totals: Array
+    shift: float
+    scale: float
     least: Array
+    totals: Array
     largest_distance: float
+
+    def geometry(self) -> tuple[Array, int, float, float, Array]:
+        """Return the first arguments of the kernels."""
+        return self.points, len(self.order), self.shift, self.scale, self.least
+
+
+class _State(NamedTuple):
+    """What greedy changes in place.
+
+    Attributes:
+        gains: ``(64 * n / 64,)``, ``-inf`` for picks and for fillings of the last block.
+        nearest: ``(n,)``, the distance of each point to its nearest pick.
+        assignment: ``(n,)``, the position of that pick in ``picks``.
+        picks: ``(k,)``.
+    """
+
+    gains: Array
+    nearest: Array
+    assignment: Array
+    picks: Array
 
 
 @contextmanager
@@ -91,7 +126,7 @@ def greedy(points: Tensor, k: int) -> Medoids:
         k: number of medoids.
 
     Returns:
-        The medoids; distances have the type of the points.
+        The medoids.
 
     Raises:
         ValueError: distances overflow.
@@ -103,9 +138,13 @@ def greedy(points: Tensor, k: int) -> Medoids:
         tensor([1, 3])
     """
     blocks = _prepare(points)
-    largest_distance = blocks.points.dtype.type(blocks.largest_distance)
-    picks, assignment, nearest = _greedy(blocks.points, len(points), k, blocks.totals, blocks.least, largest_distance)
-    return _medoids(blocks, picks, assignment, nearest)
+    n = len(points)
+    gains = np.full(len(blocks.points) * BLOCK_SIZE, -np.inf)
+    gains[:n] = n * blocks.largest_distance - blocks.totals
+    nearest = np.full(n, blocks.largest_distance)
+    state = _State(gains, nearest, np.zeros(n, np.int64), np.empty(k, np.int64))
+    _pick_all(blocks, state, COMPILED_MAX_PAIRS)
+    return _medoids(blocks, points, state.picks, state.assignment)
 
 
 @_keep_number_of_threads()
@@ -117,7 +156,7 @@ def central(points: Tensor, k: int) -> Medoids:
         k: number of medoids.
 
     Returns:
-        The medoids; distances have the type of the points.
+        The medoids.
 
     Raises:
         ValueError: distances overflow.
@@ -133,36 +172,99 @@ def central(points: Tensor, k: int) -> Medoids:
     positions = np.full(len(points), -1)
     positions[picks] = np.arange(k)
     with _one_parallel_kernel_at_a_time:
-        assignment, nearest = _nearest_medoids(blocks.points, len(points), positions, blocks.least)
-    return _medoids(blocks, picks, assignment, nearest)
+        assignment = kernels.nearest_medoids(*blocks.geometry(), positions, numba.get_num_threads())
+    return _medoids(blocks, points, picks, assignment)
 
 
 def _prepare(points: Tensor) -> _Blocks:
     """Order the points, cut them into blocks, and compute all distances once."""
-    if not _all_distances.signatures:
+    if not kernels.all_distances.signatures:
         _log.info("numba: compiling or loading the kernels of coresets; compiling takes some seconds, once")
     features = points.numpy()
     order = _order_by_nearness(features)
     block_points = _cut_into_blocks(features, order)
+    shift, bound = rounding_shift(points)
+    scale = math.ldexp(1.0, -math.frexp(bound)[1])
     with _one_parallel_kernel_at_a_time:
-        totals, largest, least = _all_distances(block_points, len(features))
-    largest_distance = float(largest.max())
+        totals, least, largest_distance = kernels.all_distances(
+            block_points, len(features), shift, scale, numba.get_num_threads()
+        )
     check_no_overflow(largest_distance)
-    return _Blocks(order, block_points, totals, least, largest_distance)
+    return _Blocks(order, block_points, shift, scale, least, totals, largest_distance)
 
 
-def _medoids(blocks: _Blocks, picks: Array, assignment: Array, nearest: Array) -> Medoids:
+def _pick_all(blocks: _Blocks, state: _State, max_pairs: int) -> None:
+    """Let greedy pick until ``state.picks`` is full."""
+    n = len(state.nearest)
+    if n * n <= _PAIRS_OF_ONE_COVERING * max_pairs:
+        # The pairs may fit after one pick. Then the gains after this pick come from the pairs.
+        pick = _first_of_the_largest(state.gains, blocks.order)
+        state.picks[0] = pick
+        gains = state.gains.copy()
+        gains[pick] = -np.inf
+        nearest = kernels.distances_from(blocks.points, n, blocks.shift, pick)
+        if _pick_from_pairs(blocks, state._replace(gains=gains, nearest=nearest), 1, max_pairs):
+            return
+    num_covering = np.full(n, n)
+    for step in range(len(state.picks)):
+        if step and num_covering.sum() <= max_pairs:
+            if _pick_from_pairs(blocks, state, step, max_pairs):
+                return
+            max_pairs = max_pairs * 9 // 10  # the threads' parts were too unequal
+        pick = _first_of_the_largest(state.gains, blocks.order)
+        state.picks[step] = pick
+        with _one_parallel_kernel_at_a_time:
+            state.gains[:] += kernels.lower_gains(
+                *blocks.geometry(),
+                pick,
+                step,
+                state.nearest,
+                state.assignment,
+                num_covering,
+                numba.get_num_threads(),
+            )
+        state.gains[pick] = -np.inf
+
+
+def _pick_from_pairs(blocks: _Blocks, state: _State, num_picked: int, max_pairs: int) -> bool:
+    """Make all picks that are left from the covering pairs, unless these are too many; return whether they were not."""
+    candidates = np.empty(max_pairs, np.uint32)  # takes memory only where it is written
+    distances = np.empty(max_pairs)
+    with _one_parallel_kernel_at_a_time:
+        starts, counts, gains, all_fit = pair_kernels.covering_pairs(
+            *blocks.geometry(), state.nearest, candidates, distances, numba.get_num_threads()
+        )
+    if not all_fit:
+        return False
+    gains[np.isneginf(state.gains)] = -np.inf
+    pairs = (starts, counts, candidates, distances)
+    num_first = min(len(state.picks), _FIRST_PICKS if numba.get_num_threads() > 1 else 0)
+    for step in range(num_picked, num_first):  # with all threads, because these picks change most of the pairs
+        pick = _first_of_the_largest(gains, blocks.order)
+        state.picks[step] = pick
+        with _one_parallel_kernel_at_a_time:
+            gains += pair_kernels.lower_gains_from_pairs(
+                *blocks.geometry(), pick, step, state.nearest, state.assignment, *pairs, numba.get_num_threads()
+            )
+        gains[pick] = -np.inf
+    num_picked = max(num_picked, num_first)
+    pair_kernels.pick_from_pairs(*blocks.geometry(), blocks.order, *state._replace(gains=gains), num_picked, *pairs)
+    return True
+
+
+def _first_of_the_largest(gains: Array, order: Array) -> int:
+    """Return the place of the largest gain; of several, the one with the caller's lowest index."""
+    places = np.flatnonzero(gains[: len(order)] == gains.max())
+    return int(places[order[places].argmin()])
+
+
+def _medoids(blocks: _Blocks, points: Tensor, picks: Array, assignment: Array) -> Medoids:
     """Return the results, numbered by the place in the blocks, as medoids numbered by the caller's indices."""
     original_assignment = np.empty_like(assignment)
     original_assignment[blocks.order] = assignment
-    original_nearest = np.empty_like(nearest)
-    original_nearest[blocks.order] = nearest
-    return Medoids(
-        indices=torch.from_numpy(blocks.order[picks]),
-        assignment=torch.from_numpy(original_assignment),
-        distances=torch.from_numpy(original_nearest),
-        largest_distance=blocks.largest_distance,
-    )
+    indices = torch.from_numpy(blocks.order[picks])
+    nearest = distances_to(points, indices[torch.from_numpy(original_assignment)])
+    return Medoids(indices, torch.from_numpy(original_assignment), nearest, blocks.largest_distance)
 
 
 def _order_by_nearness(features: Array) -> Array:
@@ -177,11 +279,14 @@ def _order_by_nearness(features: Array) -> Array:
         if end - start <= BLOCK_SIZE:
             continue
         part = features[order[start:end]]
-        widest = np.argmax(part.max(0) - part.min(0))
+        low, high = torch.from_numpy(part).aminmax(dim=0)
+        widest = int((high - low).argmax())
         half = max(1, (end - start) // 2 // BLOCK_SIZE) * BLOCK_SIZE  # whole blocks
         order[start:end] = order[start:end][np.argpartition(part[:, widest], half)]
         ranges.append((start, start + half))
         ranges.append((start + half, end))
+    for start in range(0, len(order), BLOCK_SIZE):
+        order[start : start + BLOCK_SIZE].sort()  # so that the first of several in a block has the lowest index
     return order
 
 
@@ -189,164 +294,8 @@ def _cut_into_blocks(features: Array, order: Array) -> Array:
     """Return the ordered points as blocks ``(n / 64, d, 64)``; the last one is filled with copies of its last point."""
     num_blocks = math.ceil(len(features) / BLOCK_SIZE)
     filling = np.full(num_blocks * BLOCK_SIZE - len(features), order[-1])
-    filled = features[np.append(order, filling)]
-    return np.ascontiguousarray(filled.reshape(num_blocks, BLOCK_SIZE, -1).transpose(0, 2, 1))
-
-
-@njit(inline="always", cache=True)
-def _copy_point(block: Array, lane: int, out: Array) -> None:
-    """Write a point of a block ``(d, 64)`` to ``out`` ``(d,)``."""
-    for feature in range(len(out)):
-        out[feature] = block[feature, lane]
-
-
-@njit(inline="always", cache=True)
-def _distances(block: Array, point: Array, out: Array) -> None:
-    """Write the distances from a point ``(d,)`` to a block ``(d, 64)`` to ``out`` ``(64,)``."""
-    for lane in range(BLOCK_SIZE):
-        out[lane] = 0
-    for feature in range(len(point)):
-        value = point[feature]
-        for lane in range(BLOCK_SIZE):
-            difference = block[feature, lane] - value
-            out[lane] += difference * difference
-    for lane in range(BLOCK_SIZE):
-        out[lane] = np.sqrt(out[lane])
-
-
-@njit(parallel=True, fastmath=_FAST_MATH, cache=True)
-def _all_distances(blocks: Array, n: int) -> tuple[Array, Array, Array]:
-    """Return each point's sum ``(n,)``, maximum ``(n,)``, and least in each block ``(n, n / 64)`` of its distances."""
-    num_blocks, d, _ = blocks.shape
-    totals = np.zeros(n)
-    largest = np.zeros(n, blocks.dtype)
-    least = np.empty((n, num_blocks), blocks.dtype)
-    for own_block in prange(num_blocks):
-        point = np.empty(d, blocks.dtype)
-        distances = np.empty(BLOCK_SIZE, blocks.dtype)
-        for i in range(own_block * BLOCK_SIZE, min(n, (own_block + 1) * BLOCK_SIZE)):
-            _copy_point(blocks[own_block], i - own_block * BLOCK_SIZE, point)
-            for block in range(num_blocks):
-                _distances(blocks[block], point, distances)
-                total = 0.0
-                low = distances[0]
-                high = distances[0]
-                for lane in range(min(BLOCK_SIZE, n - block * BLOCK_SIZE)):
-                    total += distances[lane]
-                    low = min(low, distances[lane])
-                    high = max(high, distances[lane])
-                totals[i] += total
-                least[i, block] = low
-                largest[i] = max(largest[i], high)
-    return totals, largest, least
-
-
-@njit(inline="always", cache=True)
-def _lower_gains(
-    blocks: Array, point: Array, least: Array, old: Any, new: Any, gains: Array, is_stale: Array, distances: Array
-) -> None:
-    """Change the gains of all candidates where the nearest distance of a point ``(d,)`` falls from old to new.
-
-    Args:
-        blocks: ``(n / 64, d, 64)`` the candidates.
-        point: ``(d,)``.
-        least: ``(n / 64,)``, the least distance from the point to each block.
-        old: the nearest distance before.
-        new: the nearest distance now.
-        gains: ``(n,)``, changed in place.
-        is_stale: ``(n / 64,)``, set to true where gains of a block change.
-        distances: ``(64,)``, overwritten.
-    """
-    for block in range(len(blocks)):
-        if least[block] >= old:
-            continue  # no candidate of the block covers the point
-        is_stale[block] = True
-        _distances(blocks[block], point, distances)
-        for lane in range(BLOCK_SIZE):
-            # In float64, because the distances to the first picks can be much smaller than the largest one.
-            change = np.float64(min(max(distances[lane], new), old)) - np.float64(old)
-            gains[block * BLOCK_SIZE + lane] += change
-
-
-@njit(fastmath=_FAST_MATH, cache=True, nogil=True)
-def _greedy(
-    blocks: Array, n: int, k: int, totals: Array, least: Array, largest_distance: float
-) -> tuple[Array, Array, Array]:
-    """Return the picks ``(k,)``, each point's nearest pick by its step ``(n,)``, and the distance to it ``(n,)``."""
-    num_blocks, d, _ = blocks.shape
-    gains = np.full(num_blocks * BLOCK_SIZE, -np.inf)
-    gains[:n] = n * largest_distance - totals
-    largest_gain = np.empty(num_blocks)  # of each block
-    is_stale = np.ones(num_blocks, np.bool_)  # whether a block's largest gain must be searched again
-    nearest = np.zeros(num_blocks * BLOCK_SIZE, blocks.dtype)
-    nearest[:n] = largest_distance
-    largest_nearest = np.full(num_blocks, largest_distance, blocks.dtype)  # of each block
-    picks = np.empty(k, np.int64)
-    assignment = np.zeros(num_blocks * BLOCK_SIZE, np.int64)
-    pick_point = np.empty(d, blocks.dtype)
-    pick_distances = np.empty(BLOCK_SIZE, blocks.dtype)
-    point = np.empty(d, blocks.dtype)
-    distances = np.empty(BLOCK_SIZE, blocks.dtype)
-    for step in range(k):
-        # Pick the largest gain.
-        for block in range(num_blocks):
-            if is_stale[block]:
-                largest_gain[block] = gains[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE].max()
-                is_stale[block] = False
-        pick_block = int(np.argmax(largest_gain))
-        pick = pick_block * BLOCK_SIZE + np.argmax(gains[pick_block * BLOCK_SIZE : (pick_block + 1) * BLOCK_SIZE])
-        picks[step] = pick
-        gains[pick] = -np.inf
-        is_stale[pick_block] = True
-        # Lower the nearest distances of the points that the pick covers, and the gains with them.
-        _copy_point(blocks[pick_block], pick - pick_block * BLOCK_SIZE, pick_point)
-        for block in range(num_blocks):
-            if least[pick, block] >= largest_nearest[block]:
-                continue  # the pick covers no point of the block
-            _distances(blocks[block], pick_point, pick_distances)
-            for lane in range(BLOCK_SIZE):
-                j = block * BLOCK_SIZE + lane
-                old = nearest[j]
-                new = pick_distances[lane]
-                if new >= old:
-                    continue
-                nearest[j] = new
-                assignment[j] = step
-                _copy_point(blocks[block], lane, point)
-                _lower_gains(blocks, point, least[j], old, new, gains, is_stale, distances)
-            largest_nearest[block] = nearest[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE].max()
-    return picks, assignment[:n], nearest[:n]
-
-
-@njit(parallel=True, fastmath=_FAST_MATH, cache=True)
-def _nearest_medoids(blocks: Array, n: int, positions: Array, least: Array) -> tuple[Array, Array]:
-    """Return the position of each point's nearest medoid ``(n,)`` and the distance to it ``(n,)``.
-
-    ``positions`` ``(n,)`` holds each medoid's position in the order of selection, and -1 for points that are no
-    medoids. Ties go to the lower position.
-    """
-    num_blocks, d, _ = blocks.shape
-    assignment = np.zeros(n, np.int64)
-    nearest = np.full(n, np.inf, blocks.dtype)
-    has_medoid = np.zeros(num_blocks, np.bool_)
-    for i in range(n):
-        has_medoid[i // BLOCK_SIZE] |= positions[i] >= 0
-    for own_block in prange(num_blocks):
-        point = np.empty(d, blocks.dtype)
-        distances = np.empty(BLOCK_SIZE, blocks.dtype)
-        for i in range(own_block * BLOCK_SIZE, min(n, (own_block + 1) * BLOCK_SIZE)):
-            _copy_point(blocks[own_block], i - own_block * BLOCK_SIZE, point)
-            for shift in range(num_blocks):
-                block = (own_block + shift) % num_blocks  # the point's own block first, which gives the best bound
-                if not has_medoid[block] or least[i, block] > nearest[i]:
-                    continue
-                _distances(blocks[block], point, distances)
-                for lane in range(min(BLOCK_SIZE, n - block * BLOCK_SIZE)):
-                    position = positions[block * BLOCK_SIZE + lane]
-                    if position < 0:
-                        continue
-                    distance = distances[lane]
-                    if distance < nearest[i] or (distance == nearest[i] and position < assignment[i]):
-                        nearest[i] = distance
-                        assignment[i] = position
-    return assignment, nearest
+    filled = features[np.append(order, filling)].reshape(num_blocks, BLOCK_SIZE, -1)
+    # Memory of torch starts at a multiple of 64 bytes, so that no vector of a processor lies across two cache lines.
+    blocks = torch.empty(num_blocks, features.shape[1], BLOCK_SIZE, dtype=torch.float64).numpy()
+    blocks[:] = filled.transpose(0, 2, 1)
+    return blocks

@@ -1,8 +1,9 @@
 """Coresets of points in gradient space: greedy facility location, its two approximations, and centrality.
 
 A selector checks its arguments, lets an engine select medoids, and describes them as a :class:`Coreset`. On the CPU the
-engine is compiled if numba is installed (``greedy_numba.py``); otherwise it is torch (``greedy_torch.py``). Each engine
-has two functions, ``greedy`` and ``central``, that return :class:`Medoids`.
+engine is compiled if numba is installed and enough memory is free (``greedy_numba.py``); otherwise it is torch
+(``greedy_torch.py``). Each engine has two functions, ``greedy`` and ``central``, that return :class:`Medoids`; both
+select the same points.
 
 Distances are Euclidean. No engine computes them as ``|a|^2 - 2 a.b + |b|^2`` in float32: a point would then have a
 distance of up to 1e-3 to itself, enough to change the greedy picks.
@@ -19,9 +20,10 @@ from torch import Tensor
 
 from noisylabels_pl.functional.checks import check_range
 from noisylabels_pl.functional.coreset import approximate, greedy_torch
-from noisylabels_pl.functional.coreset.distances import memory_plan
+from noisylabels_pl.functional.coreset.distances import COMPILED_MAX_PAIRS, memory_plan
 from noisylabels_pl.functional.coreset.medoids import Medoids
 from noisylabels_pl.functional.precision import at_least_float32
+from noisylabels_pl.memory import free_memory
 
 _log = logging.getLogger(__name__)
 _MIN_FEATURES_FOR_TORCH = 32  # from so many features on, torch's greedy is faster than the compiled one
@@ -75,8 +77,10 @@ def facility_location(features: Tensor, k: int) -> Coreset:
 
     Each step adds the point :math:`e` with the largest gain :math:`\sum_i \max(0, \min_{j \in S} d_{ij} - d_{ie})`. The
     value :math:`F(S)` is at least :math:`1 - 1/e` of the largest possible one. Both engines avoid most of the
-    :math:`O(n^2 k)` distances of plain greedy; the derivations are at the top of their modules. The selection does not
-    depend on the number of threads. In torch, little free memory may decide a near tie differently.
+    :math:`O(n^2 k)` distances of plain greedy; the derivations are at the top of their modules. Ties go to the lower
+    index. The selection depends neither on the engine nor on the number of threads; they may decide a near tie
+    differently, in which two gains agree to about 11 digits. On the CPU it takes ``n^2 / 16`` bytes if compiled; where
+    less than twice as much is free, torch selects, and the log says so.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
@@ -130,7 +134,7 @@ def centrality(features: Tensor, k: int) -> Coreset:
         tensor([2, 1, 3])
     """
     points = _checked_points(features, k)
-    return _coreset(_engine(points).central(points, k))
+    return _coreset(_engine(points.device, *points.shape).central(points, k))
 
 
 def stochastic_greedy(
@@ -184,7 +188,7 @@ def distributed_greedy(
     candidates.
 
     The last step is computed in torch. On the CPU, the exact :func:`facility_location` is faster where numba is
-    installed, but it takes ``n^2 / 16`` bytes.
+    installed, but takes ``n^2 / 16`` bytes.
 
     Args:
         features: ``(n, d)`` floating point, finite. Half types are computed in float32, float64 stays float64.
@@ -213,30 +217,35 @@ def distributed_greedy(
     return _coreset(approximate.distributed(points, k, parts, generator, _exact_greedy))
 
 
-def planned_bytes(n: int, d: int, dtype: torch.dtype, device: torch.device) -> int:
+def planned_bytes(n: int, d: int, device: torch.device) -> int:
     """Return an upper bound for the memory that a selection takes, in bytes, whatever ``k`` is.
 
     Args:
         n: number of points.
         d: number of features of each point.
-        dtype: the type of the features, float32 or float64.
         device: the device of the features.
 
     Example:
         >>> import torch
         >>> from noisylabels_pl.functional.coreset import planned_bytes
-        >>> planned_bytes(200, 10, torch.float32, torch.device("meta"))
+        >>> planned_bytes(200, 10, torch.device("meta"))
         2617600
     """
     torch_bytes = memory_plan(n, d, device).num_bytes
-    if _engine(torch.empty(0, device=device)) is greedy_torch:
+    if _engine(device, n, d) is greedy_torch:
         return torch_bytes
-    num_blocks = n // 64 + 1
-    # The least distance from each point to each block, two copies of the points, and up to 10 more values a point.
-    compiled_bytes = n * (num_blocks + 2 * d) * dtype.itemsize + 80 * n
+    compiled_bytes = _compiled_bytes(n, d)
     if d < _MIN_FEATURES_FOR_TORCH:
         return compiled_bytes
     return max(torch_bytes, compiled_bytes)
+
+
+def _compiled_bytes(n: int, d: int) -> int:
+    """Return an upper bound for the memory that a selection by the compiled engine takes, in bytes."""
+    num_blocks = n // 64 + 1
+    max_pairs = min(COMPILED_MAX_PAIRS, n * n)
+    # Two copies of the points, up to 16 more values a point, a bound for each point and block, and the covering pairs.
+    return n * (16 * d + 4 * num_blocks + 128) + 12 * max_pairs
 
 
 def _checked_points(features: Tensor, k: int) -> Tensor:
@@ -258,26 +267,44 @@ def _checked_points(features: Tensor, k: int) -> Tensor:
 
 def _log_memory(points: Tensor) -> None:
     n, d = points.shape
-    num_bytes = planned_bytes(n, d, points.dtype, points.device)
+    device = points.device
+    num_bytes = planned_bytes(n, d, device)
     level = logging.INFO if num_bytes >= 2**28 else logging.DEBUG
-    _log.log(level, "coreset of %d points, %d features: up to %.0f MiB on %s", n, d, num_bytes / 2**20, points.device)
+    _log.log(level, "coreset of %d points, %d features: up to %.0f MiB on %s", n, d, num_bytes / 2**20, device)
+    if device.type == "cpu" and _engine(device, n, d) is not _compiled_engine() is not None:
+        _log.info(
+            "coreset of %d points: torch selects the same points, more slowly, because the compiled engine may take "
+            "%.0f MiB, more than half of the free memory",
+            n,
+            _compiled_bytes(n, d) / 2**20,
+        )
 
 
 def _exact_greedy(points: Tensor, k: int) -> Medoids:
     """Select by the faster engine: the compiled one recomputes many distances, which is slower with many features."""
-    engine = greedy_torch if points.shape[1] >= _MIN_FEATURES_FOR_TORCH else _engine(points)
+    engine = greedy_torch if points.shape[1] >= _MIN_FEATURES_FOR_TORCH else _engine(points.device, *points.shape)
     medoids: Medoids = engine.greedy(points, k)
     return medoids
 
 
-def _engine(points: Tensor) -> ModuleType:
-    """Return the module whose functions ``greedy`` and ``central`` select from these points, by their device."""
-    if points.device.type != "cpu":
+def _engine(device: torch.device, n: int, d: int) -> ModuleType:
+    """Return the module whose functions ``greedy`` and ``central`` select from ``(n, d)`` points on a device.
+
+    The compiled engine must fit into half of the free memory. The picks do not depend on the engine.
+    """
+    engine = _compiled_engine() if device.type == "cpu" else None
+    free_bytes = free_memory(device)
+    if engine is None or (free_bytes is not None and _compiled_bytes(n, d) > free_bytes / 2):
         return greedy_torch
+    return engine
+
+
+def _compiled_engine() -> ModuleType | None:
+    """Return the compiled engine, or ``None`` where it does not work."""
     try:
         from noisylabels_pl.functional.coreset import greedy_numba
     except (ImportError, RuntimeError):  # not installed, too old for the installed numpy, or nowhere to keep kernels
-        return greedy_torch
+        return None
     return greedy_numba
 
 

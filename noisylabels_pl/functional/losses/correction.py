@@ -69,7 +69,13 @@ BASES: dict[BaseLoss, ClassLosses] = {"ce": cross_entropy_of_classes, "square": 
 
 
 def forward_correction(
-    logits: Tensor, target: Tensor, T: Tensor, *, base: BaseLoss | ClassLosses = "ce", validate: bool = True
+    logits: Tensor,
+    target: Tensor,
+    T: Tensor,
+    *,
+    base: BaseLoss | ClassLosses = "ce",
+    eps: float = 0.0,
+    validate: bool = True,
 ) -> Tensor:
     r"""Return each sample's base loss on its observed label, by the predicted probabilities of observed labels.
 
@@ -86,6 +92,8 @@ def forward_correction(
         T: ``(C, C)``, ``T[i, j] = P(observed = j | true = i)``.
         base: ``"ce"`` (cross-entropy), ``"square"`` (square loss), or a function from log-probabilities ``(B, C)`` to
             the loss of each label that a sample could have ``(B, C)``.
+        eps: clip the probabilities :math:`p` to ``[eps, 1 - eps]``, where the gradient is then 0; the authors' public
+            code has 1e-7.
         validate: whether to check ``T``, which takes longer than the loss.
 
     Returns:
@@ -106,7 +114,7 @@ def forward_correction(
     if validate:
         check_transition_matrix(T, logits.shape[1])
         _check_all_labels_are_observed(T)
-    log_p = _log_probs(logits)
+    log_p = _clipped(_log_probs(logits), eps)
     if base == "ce":  # needs one column of T for each sample, not all
         log_columns = T.to(log_p).log().T[target]
         return -torch.logsumexp(log_columns + log_p, 1)
@@ -195,8 +203,8 @@ def linear_correction(
         target: ``(B,)`` observed labels.
         weights: ``(C, C)``, a row for each observed label. The inverse of ``T`` gives :func:`backward_correction`.
         base: as for :func:`forward_correction`.
-        eps: the least probability. Below it the loss is constant, because with negative weights it would have no lower
-            bound.
+        eps: clip probabilities to ``[eps, 1 - eps]``. Beyond these the loss is constant, because with negative weights
+            it would have no lower bound.
 
     Returns:
         ``(B,)``, at least float32.
@@ -212,10 +220,7 @@ def linear_correction(
         >>> linear_correction(logits, torch.tensor([1]), weights)  # log(0.9) - 2 log(0.1)
         tensor([4.4998])
     """
-    log_p = _log_probs(logits)
-    if eps:
-        log_p = log_p.clamp(min=math.log(eps))
-    losses = class_losses(base, log_p)
+    losses = class_losses(base, _clipped(_log_probs(logits), eps))
     return (weights.to(losses)[target] * losses).sum(1)
 
 
@@ -246,6 +251,11 @@ def class_losses(base: BaseLoss | ClassLosses, log_probs: Tensor) -> Tensor:
 
 def _log_probs(logits: Tensor) -> Tensor:
     return F.log_softmax(at_least_float32(logits), 1)
+
+
+def _clipped(log_probs: Tensor, eps: float) -> Tensor:
+    """Return log-probabilities of probabilities in ``[eps, 1 - eps]``."""
+    return log_probs.clamp(math.log(eps), math.log1p(-eps)) if eps else log_probs
 
 
 def _check_all_labels_are_observed(T: Tensor) -> None:

@@ -334,6 +334,14 @@ def test_class_names_without_samples(tmp_path: Path) -> None:
         datamodule(write(tmp_path), class_names=list("abcde"))
 
 
+def test_a_named_class_may_be_in_the_test_set_only(tmp_path: Path) -> None:
+    labels = table()["y_train"]
+    path = write(tmp_path, y_train=np.where(labels == 2, 0, labels))
+    assert datamodule(path, class_names=list("abcd")).arrays.num_outputs == 4
+    with pytest.raises(ValueError, match="or name all in class_names, if only the test set has this one"):
+        datamodule(path)
+
+
 def test_labels_that_start_at_1(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"y_train has no sample of class 0.*without gaps"):
         read_npz(write(tmp_path, y_train=table()["y_train"] + 1))

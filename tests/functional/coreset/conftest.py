@@ -25,7 +25,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setitem(sys.modules, "numba", None)  # as if it were not installed
             patch.delitem(sys.modules, "noisylabels_pl.functional.coreset.greedy_numba", raising=False)
             patch.delattr(package, "greedy_numba", raising=False)
-        assert selectors._engine(torch.zeros(1)).__name__.endswith(request.param)
+        assert selectors._engine(torch.device("cpu"), 10, 2).__name__.endswith(request.param)
         yield
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noisylabels_pl.functional import centrality, facility_location
-from noisylabels_pl.functional.coreset import planned_bytes
+from noisylabels_pl.functional.coreset import greedy_torch, planned_bytes, selectors
 from tests.functional.coreset.helpers import (
     Selector,
     assert_consistent,
@@ -217,4 +217,20 @@ def test_planned_memory_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         facility_location(normal(50, 3, seed=0), 5)
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
     assert "50 points" in caplog.text
-    assert planned_bytes(200_000, 10, torch.float32, torch.device("cpu")) > 2**27
+    assert planned_bytes(200_000, 10, torch.device("cpu")) > 2**27
+
+
+@both
+def test_torch_selects_the_same_where_the_compiled_engine_does_not_fit(
+    select: Selector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = normal(200, 3, seed=0, dtype=torch.float32)
+    expected = select(x, 70)
+    monkeypatch.setattr(selectors, "free_memory", lambda device: 1e4)
+    with caplog.at_level("INFO", logger="noisylabels_pl.functional.coreset.selectors"):
+        scarce = select(x, 70)
+    assert selectors._engine(torch.device("cpu"), 200, 3) is greedy_torch
+    assert torch.equal(scarce.indices, expected.indices)
+    assert torch.equal(scarce.assignment, expected.assignment)
+    has_compiled_engine = selectors._compiled_engine() is not None
+    assert ("torch selects the same points" in caplog.text) == has_compiled_engine

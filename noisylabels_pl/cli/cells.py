@@ -1,0 +1,143 @@
+"""The cells of a sweep: each is one run, in a folder that follows from what it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from noisylabels_pl.cli.errors import unknown_key_message
+from noisylabels_pl.cli.main import CONFIG_PATH
+from noisylabels_pl.report.tables.grid import settings_of
+
+
+@dataclass(frozen=True)
+class SweepCell:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: what the command line of the run says, without its folder.
+        folder: of the run.
+        config_dir: a folder of the user's own configuration files, if any.
+    """
+
+    overrides: tuple[str, ...]
+    folder: Path
+    config_dir: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """The overrides in one line."""
+        return " ".join(self.overrides)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has a result."""
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the run has a checkpoint to go on from."""
+        return any(self.folder.glob("checkpoints/last*.ckpt")) or any(self.folder.glob("*/checkpoints/last*.ckpt"))
+
+    def command(self, extra: Sequence[str] = ()) -> list[str]:
+        """Return the command that runs the cell, or goes on with it.
+
+        Args:
+            extra: further overrides, such as ``threads=1``.
+        """
+        if self.is_started:
+            return [sys.executable, "-m", "noisylabels_pl.resume", str(self.folder), *extra]
+        config_dir = [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
+        folder = f"hydra.run.dir={json.dumps(str(self.folder), ensure_ascii=False)}"
+        return [sys.executable, "-m", "noisylabels_pl", *config_dir, *self.overrides, *extra, folder]
+
+
+def make_cells(overrides: Sequence[str], root: Path, config_dir: Path | None = None) -> list[SweepCell]:
+    """Return the cells of a sweep: all combinations of the values that are separated by commas.
+
+    An option of a method, such as ``method.fraction``, applies to the methods that have it.
+
+    Args:
+        overrides: in Hydra's grammar, such as ``method=ce,crust`` and ``seed=range(3)``.
+        root: the folder of all cells. A cell's folder in it follows from the cell's configuration, so that the same
+            cell is found again, whatever else is in the sweep.
+        config_dir: a folder of the user's own configuration files.
+
+    Raises:
+        ValueError: no method of the sweep has an option; the message has the nearest one.
+        HydraException: an override cannot be read, or names an option that does not exist.
+    """
+    cells: dict[Path, SweepCell] = {}
+    with _composer(config_dir):
+        used: set[str] = set()
+        options: dict[tuple[str, ...], set[str]] = {}  # of the method that some overrides choose
+        wanted = {key for key in map(_key, overrides) if key.startswith("method.")}
+        for combination in _combinations(overrides):
+            general = tuple(override for override in combination if _key(override) not in wanted)
+            without_seed = tuple(override for override in general if _key(override) != "seed")
+            if wanted and without_seed not in options:
+                options[without_seed] = {f"method.{name}" for name in _compose(without_seed, config_dir).method}
+            applicable = [override for override in combination if _key(override) in options.get(without_seed, ())]
+            used.update(map(_key, applicable))
+            chosen = (*general, *applicable)
+            folder = root / _folder_name(chosen, config_dir)
+            cells[folder] = SweepCell(chosen, folder, config_dir)
+    for key in sorted(wanted - used):
+        known = {name for names in options.values() for name in names}
+        raise ValueError(f"in no method of the sweep, {unknown_key_message(key, sorted(known))}")
+    return list(cells.values())
+
+
+def _combinations(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the overrides of each cell; the last key varies fastest."""
+    choices = []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.is_sweep_override():
+            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([str(override.input_line)])
+    yield from itertools.product(*choices)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _composer(config_dir: Path | None) -> Any:
+    """Return a context in which configurations are composed as the command line composes them."""
+    GlobalHydra.instance().clear()
+    if CONFIG_PATH.startswith("pkg://"):
+        return hydra.initialize_config_module(CONFIG_PATH.removeprefix("pkg://"), version_base="1.3")
+    return hydra.initialize_config_dir(CONFIG_PATH, version_base="1.3")
+
+
+def _compose(overrides: Sequence[str], config_dir: Path | None, **options: Any) -> DictConfig:
+    search_path = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.resolve()}]"]
+    config: DictConfig = hydra.compose("config", overrides=[*overrides, *search_path], **options)
+    return config
+
+
+def _folder_name(overrides: Sequence[str], config_dir: Path | None) -> Path:
+    """Return the folder of a cell, such as ``digits-sym-0.4/crust/seed0-1f0c7a21``."""
+    config = _compose(overrides, config_dir, return_hydra_config=True)
+    names: dict[str, str] = dict(config.hydra.runtime.choices)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    content: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    settings = settings_of(content, with_seeds=True)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    parts = [names["data"], names["noise"]]
+    if content["noise"].get("rate") is not None:
+        parts.append(f"{content['noise']['rate']}")
+    return Path("-".join(parts)) / names["method"] / f"seed{content['seed']}-{digest}"

@@ -1,0 +1,142 @@
+"""The line that tells a mistake on the command line: the argument, its value and the remedy."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from hydra.errors import (
+    CompactHydraException,
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from noisylabels_pl.cli.options import all_keys, group_options, nearest, sort_by_similarity
+
+
+class JobFailedError(CompactHydraException):
+    """A job of a sweep failed, and its line is printed; Hydra goes on with the next job."""
+
+
+def error_message(error: BaseException) -> str:
+    r"""Return an error's message in one line, with the configuration group in front if the error names one.
+
+    Args:
+        error: raised by a wrong setting. Where a class that Hydra instantiates raises an error, Hydra wraps it into an
+            ``InstantiationException`` that names the group as ``full_key``. OmegaConf appends such lines to its own
+            messages.
+
+    Returns:
+        The message of the innermost error, such as ``data: batch_size must be positive, got 0``.
+
+    Example:
+        >>> cause = ValueError("batch_size must be positive, got 0")
+        >>> error = InstantiationException("Error in call to target 'Digits'\nfull_key: data")
+        >>> error.__cause__ = cause
+        >>> error_message(error)
+        'data: batch_size must be positive, got 0'
+        >>> error_message(cause)
+        'batch_size must be positive, got 0'
+    """
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no value; set it: {error.full_key}=VALUE"
+    group = None
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        group = _full_key(error) or group
+        error = error.__cause__
+    message = str(error)
+    if isinstance(error, (InstantiationException, OmegaConfBaseException)):
+        message = message.splitlines()[0]
+        full_key = _full_key(error)
+        if full_key is not None and full_key not in message:
+            group = full_key
+    return message if group is None else f"{group}: {message}"
+
+
+def composition_message(error: HydraException | OmegaConfBaseException | OSError) -> str:
+    r"""Return the line for a command line that Hydra cannot compose, or whose folder it cannot make.
+
+    Args:
+        error: raised by Hydra before the run started.
+
+    Returns:
+        The line. It names the nearest key or option, where Hydra advises to add a key that nothing reads.
+
+    Example:
+        >>> composition_message(OverrideParseException("data.root=~/x", "LexerNoViableAltException: data.root=~/x"))
+        'data.root=~/x cannot be read; quote the value: \'data.root="~/x"\''
+    """
+    if isinstance(error, OverrideParseException):
+        return _parse_message(error.override)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        return _missing_option_message(error.missing_cfg_file, error.options or ())
+    if isinstance(error, ConfigCompositionException):
+        return _unknown_key_message(error)
+    if isinstance(error, OSError):
+        return (
+            f"the run's folder cannot be written ({error.strerror}: {error.filename}); set hydra.run.dir, in a sweep "
+            "hydra.sweep.dir, to a folder that you may write to"
+        )
+    return error_message(error)
+
+
+def _parse_message(override: str) -> str:
+    """Return the line for an override that is not in Hydra's grammar."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override} is no setting; write KEY=VALUE, as in seed=1, without spaces around ="
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = f'{key}="{escaped}"'
+    return f"{override} cannot be read; quote the value: {shlex.quote(quoted)}"
+
+
+def _missing_option_message(file: str, options: Sequence[str]) -> str:
+    """Return the line for an option that its group does not have."""
+    group, _, option = file.partition("/")
+    ordered = sort_by_similarity(option, sorted({*options, *group_options(group)}))
+    if not ordered:
+        return f"there is no configuration {file}"
+    return f"there is no {group}={option}; the options, the nearest first: {', '.join(ordered)}"
+
+
+def _unknown_key_message(error: ConfigCompositionException) -> str:
+    """Return the line for a key that the configuration does not have, or for another fault of an override."""
+    match = re.match(r"Could not override '(.+)'", str(error))
+    cause = error.__cause__
+    if match is None or not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
+        return " ".join(str(error).split())
+    group, dot, _ = str(cause.full_key).rpartition(".")
+    keys = [key for key in all_keys(cause.parent_node, group + dot) if not key.startswith("hydra")]
+    return unknown_key_message(match[1], keys)
+
+
+def unknown_key_message(key: str, keys: Sequence[str]) -> str:
+    """Return the line for a key that nothing reads.
+
+    Args:
+        key: as the command line has it.
+        keys: those that something reads, at the same place.
+
+    Example:
+        >>> unknown_key_message("max_epochs", ["seed", "trainer", "trainer.max_epochs"])
+        'nothing reads max_epochs; the nearest key is trainer.max_epochs'
+        >>> unknown_key_message("method.colour", ["method.lam", "method.beta"])
+        'nothing reads method.colour; there are method.lam, method.beta'
+    """
+    similar = nearest(key, keys)
+    if similar is not None:
+        return f"nothing reads {key}; the nearest key is {similar}"
+    shown = [name for name in keys if not name.endswith(("_target_", "_partial_"))]
+    return f"nothing reads {key}; there are {', '.join(shown)}"
+
+
+def _full_key(error: BaseException) -> str | None:
+    """Return the configuration key that Hydra and OmegaConf name in a line ``full_key: ...`` of their messages."""
+    match = re.search(r"^ *full_key: (.+)$", str(error), re.MULTILINE)
+    return None if match is None else match[1]

@@ -1,0 +1,6 @@
+"""Run what a table still lacks: ``python -m noisylabels_pl.sweep method=ce,crust seed=0,1``."""
+
+from noisylabels_pl.cli.sweep import main
+
+if __name__ == "__main__":
+    main()
