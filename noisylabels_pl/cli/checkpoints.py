@@ -75,7 +75,10 @@ class Checkpoints(Checkpoint):
         self.always_best = always_best
         self.run = dict(run or {})
         self.best_score: float | None = None
-        self._random_state: dict[str, torch.Tensor] | None = None  # to go on with, after a resume
+        # Of the checkpoint that the fit was resumed from. Lightning does not save metrics, and a checkpoint that was
+        # written between validation and the end of its epoch is resumed without another validation.
+        self._resumed_score: float | None = None
+        self._random_state: dict[str, torch.Tensor] | None = None
 
     @property
     def best_model_path(self) -> str:
@@ -92,7 +95,7 @@ class Checkpoints(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if self.monitor is not None and (self.saving is True or self.always_best):
-            score = trainer.callback_metrics.get(self.monitor)
+            score = trainer.callback_metrics.get(self.monitor, self._resumed_score)
             # All ranks must save, or none: saving waits for all of them.
             if trainer.strategy.reduce_boolean_decision(score is not None and self._is_best(float(score))):
                 assert score is not None
@@ -110,10 +113,17 @@ class Checkpoints(Checkpoint):
             (self.folder / PREVIOUS).unlink(missing_ok=True)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[_RUN] = {**self.run, "random_state": _get_random_state(pl_module.device)}
+        score = None if self.monitor is None else trainer.callback_metrics.get(self.monitor)
+        checkpoint[_RUN] = {
+            **self.run,
+            "random_state": _get_random_state(pl_module.device),
+            "score": None if score is None else float(score),
+        }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._random_state = checkpoint.get(_RUN, {}).get("random_state")
+        run = checkpoint.get(_RUN, {})
+        self._random_state = run.get("random_state")
+        self._resumed_score = run.get("score")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score}

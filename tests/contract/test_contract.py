@@ -14,7 +14,7 @@ import lightning as L
 import pytest
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch._dynamo.utils import counters
@@ -96,7 +96,9 @@ def test_resumed_equals_uninterrupted(method: str, when: str, plain_record: Make
     for epoch in (7, 8):
         assert recorder.visited[epoch] == whole["visited"][epoch]
     if when == "at the epoch's end":
-        assert differences(whole["folder"], folder / "run", ignored=["num_workers"]) == []
+        # The interrupted run had one callback more, whose state is in the checkpoint of a stage that was finished.
+        ignored = ["num_workers", ModelCheckpoint(mode="max").state_key]
+        assert differences(whole["folder"], folder / "run", ignored) == []
 
 
 @every_method
