@@ -47,8 +47,8 @@ class SweepCell:
 
     @property
     def is_started(self) -> bool:
-        """Whether the run has a checkpoint to go on from."""
-        return any(self.folder.glob("checkpoints/last*.ckpt")) or any(self.folder.glob("*/checkpoints/last*.ckpt"))
+        """Whether the run has a checkpoint, or a finished stage, to go on from."""
+        return any(self.folder.glob("**/checkpoints/last.ckpt")) or any(self.folder.glob("*.pt"))
 
     def command(self, extra: Sequence[str] = ()) -> list[str]:
         """Return the command that runs the cell, or goes on with it.

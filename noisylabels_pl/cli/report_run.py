@@ -35,7 +35,7 @@ from noisylabels_pl.cli.run_folder import (
     is_finished,
     may_change,
     read_result,
-    save_origin,
+    save_start,
 )
 from noisylabels_pl.cli.train import train
 from noisylabels_pl.data.files import write_atomically
@@ -116,7 +116,7 @@ def run_job(config: DictConfig, job: Job) -> float | None:
         elif resume is not None and is_finished(config, resume, folder):
             Console().print(f"Finished before: {folder}", soft_wrap=True, highlight=False, markup=False)
             return _best_value(folder)
-        save_origin(job)
+        save_start(config, job)
         experiment = train(config, folder, resume=resume)
     except _SETTING_ERRORS as error:
         if "HYDRA_FULL_ERROR" in os.environ:  # developers want the traceback

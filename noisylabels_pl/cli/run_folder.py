@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from noisylabels_pl.cli.build import to_json
-from noisylabels_pl.cli.checkpoints import LAST, newest_checkpoint, read_run
+from noisylabels_pl.cli.checkpoints import LAST, PREVIOUS, newest_checkpoint, read_run
 from noisylabels_pl.data.files import write_atomically
 
 AUTO = "auto"
@@ -92,26 +92,27 @@ def check_is_free(folder: Path) -> None:
     Raises:
         ValueError: the folder has the result, or a checkpoint, of another run.
     """
-    state = None
-    if (folder / RESULT).exists():
-        state = "a finished run"
-    elif any(folder.glob(f"**/checkpoints/{LAST}")):
-        state = "an interrupted run"
-    if state is not None:
+    if has_progress(folder):
+        state = "a finished" if (folder / RESULT).exists() else "an interrupted"
         raise ValueError(
-            f"{folder} holds {state}, which a new one would overwrite; delete the folder, choose another by "
+            f"{folder} holds {state} run, which a new one would overwrite; delete the folder, choose another by "
             f"hydra.run.dir (of a sweep hydra.sweep.dir), or go on with it by resume={AUTO}"
         )
 
 
 @rank_zero_only
-def save_origin(job: Job) -> None:
-    """Write to ``run.json`` what ``config.yaml`` does not say: the chosen names, and where the run was started.
+def save_start(config: DictConfig, job: Job) -> None:
+    """Write what the run can be started again with, before anything else is done.
+
+    ``run.json`` has what ``config.yaml`` does not say: the chosen names, and where the run was started.
 
     Args:
+        config: of the run. It is compared with that of an interrupted run later, which is therefore left.
         job: the run.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
+    if not has_progress(job.folder):
+        save_config(config, job.folder)
     names = {group: name for group, name in job.names.items() if not group.startswith("hydra/")}
     origin = {"names": names, "folder": str(job.folder), "started_in": os.getcwd()}
     with write_atomically(job.folder / ORIGIN) as partial:
@@ -162,9 +163,15 @@ def read_job(folder: Path) -> tuple[DictConfig, Job, Path]:
     return config, Job(folder, origin["names"]), Path(origin["started_in"])
 
 
-def is_started(folder: Path) -> bool:
-    """Return whether a run was started in a folder."""
-    return (folder / CONFIG).is_file()
+def has_progress(folder: Path) -> bool:
+    """Return whether a run has saved something to go on with: a checkpoint, a finished stage, or its result.
+
+    Example:
+        >>> has_progress(Path("no/such/folder"))
+        False
+    """
+    patterns = (RESULT, "*.pt", f"**/checkpoints/{LAST}", f"**/checkpoints/{PREVIOUS}")
+    return any(path for pattern in patterns for path in folder.glob(pattern))
 
 
 def changed_keys(config: DictConfig, saved: Mapping[str, Any], where: str) -> set[str]:
@@ -270,7 +277,7 @@ def read_changes(config: DictConfig, resume: str | None, folder: Path) -> set[st
         FileNotFoundError: there is no checkpoint ``resume``.
         ValueError: the configurations differ, or ``resume`` is no checkpoint.
     """
-    if resume is None or (resume == AUTO and not is_started(folder)):
+    if resume is None or (resume == AUTO and not has_progress(folder)):
         return None
     if resume == AUTO:
         saved = OmegaConf.to_container(_load_yaml(folder / CONFIG))

@@ -84,6 +84,24 @@ def test_a_run_that_saved_nothing_starts_again(cli: Cli, interrupted: Callable[.
     assert differences(whole, run) == []
 
 
+def test_a_run_that_was_killed_before_it_had_its_data_starts_again(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = cli(*SHORT, "method=ce", folder="whole")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report_run, "train", killed)
+        with pytest.raises(SystemExit):
+            cli(*SHORT, "method=ce")
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {".hydra", "config.yaml", "run.json"}
+    resume_run(run)
+    assert differences(whole, run) == []
+
+
 def test_a_run_that_was_killed_after_its_last_epoch(cli: Cli) -> None:
     whole = cli(*SHORT, "method=crust", "method.warmup_epochs=2", folder="whole")
     run = shutil.copytree(whole, whole.with_name("run"))

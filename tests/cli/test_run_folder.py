@@ -15,8 +15,7 @@ from noisylabels_pl.cli.run_folder import (
     check_split,
     may_change,
     read_job,
-    save_config,
-    save_origin,
+    save_start,
 )
 from tests.helpers import composed
 
@@ -73,8 +72,7 @@ def test_paths_into_a_moved_folder_follow(tmp_path: Path) -> None:
     config = OmegaConf.create(
         {"seed": 1, "logger": {"csv": "metrics.csv", "a": {"dirs": [str(folder / "logs"), f"{folder}2"]}}}
     )
-    save_origin(Job(folder, {"method": "ce", "hydra/launcher": "basic"}))
-    save_config(config, folder)
+    save_start(config, Job(folder, {"method": "ce", "hydra/launcher": "basic"}))
     moved = folder.rename(tmp_path / "after")
     read, job, started_in = read_job(moved)
     assert read.logger == {"csv": "metrics.csv", "a": {"dirs": [str(moved / "logs"), f"{folder}2"]}}
@@ -83,10 +81,23 @@ def test_paths_into_a_moved_folder_follow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"a: [1", b"\xff\xfe\x00", b"- 1"])
 def test_damaged_configurations_are_named(content: bytes, tmp_path: Path) -> None:
-    save_origin(Job(tmp_path, {}))
+    save_start(OmegaConf.create(), Job(tmp_path, {}))
+    (tmp_path / "config.yaml").unlink()
     with pytest.raises(ValueError, match=r"is not the folder of a run: it has no config.yaml"):
         read_job(tmp_path)
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(ValueError, match=r"config.yaml is damaged: ") as info:
         read_job(tmp_path)
     assert "\n" not in str(info.value)
+
+
+def test_the_configuration_of_a_run_with_progress_is_left_to_be_compared(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save_start(OmegaConf.create({"seed": seed}), Job(tmp_path, {}))
+        assert OmegaConf.load(tmp_path / "config.yaml").seed == seed
+    for name in ("checkpoints/last.ckpt", "count/checkpoints/previous.ckpt", "count.pt", "result.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        save_start(OmegaConf.create({"seed": 2}), Job(tmp_path, {}))
+        assert OmegaConf.load(tmp_path / "config.yaml").seed == 1
+        (tmp_path / name).unlink()
