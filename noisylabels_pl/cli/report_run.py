@@ -172,13 +172,15 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
     elif used_T is not None:
         result["transition"] = {"T": used_T.tolist()}
         matrices = {"T as used": used_T}
-    # The numbers first: they must not be lost if a figure fails.
     result = none_for_nan(result)
-    with write_atomically(folder / "result.json") as path:
-        path.write_text(json.dumps(result, indent=1, allow_nan=False))
-    if matrices:
-        draw_transitions(matrices, title, folder / "transition.png")
-    draw_curves(result["history"], title, folder / "curves.png", result["pool_precision"], result["best_epoch"])
+    try:
+        if matrices:
+            draw_transitions(matrices, title, folder / "transition.png")
+        draw_curves(result["history"], title, folder / "curves.png", result["pool_precision"], result["best_epoch"])
+    finally:
+        # Last, because it marks a finished run, which is not resumed; but also if a figure fails.
+        with write_atomically(folder / "result.json") as path:
+            path.write_text(json.dumps(result, indent=1, allow_nan=False))
     console = Console()
     console.print(result_table(result))
     console.print(f"Files: {folder}", soft_wrap=True, highlight=False, markup=False)

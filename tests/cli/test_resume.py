@@ -102,6 +102,21 @@ def test_a_run_that_was_killed_before_it_had_its_data_starts_again(
     assert differences(whole, run) == []
 
 
+def test_the_result_comes_last_and_marks_a_finished_run(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """But its numbers are not lost if a figure fails."""
+
+    def fails(*_: Any) -> None:
+        assert not (tmp_path / "run" / "result.json").exists()
+        raise ValueError("no font")
+
+    monkeypatch.setattr(report_run, "draw_curves", fails)
+    with pytest.raises(ValueError, match="no font"):
+        cli(*SHORT, "method=ce")
+    assert (tmp_path / "run" / "result.json").exists()
+
+
 def test_a_run_that_was_killed_after_its_last_epoch(cli: Cli) -> None:
     whole = cli(*SHORT, "method=crust", "method.warmup_epochs=2", folder="whole")
     run = shutil.copytree(whole, whole.with_name("run"))
