@@ -170,6 +170,25 @@ def _results(method: Method) -> Iterator[str]:
         yield ""
 
 
+def readme_table(every: list[Method]) -> str:
+    """Return the table of methods in the README, with links into the repository."""
+    lines = ["| method | paper | class | `method=` | drop-in | regression | told the noise rate |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for method in every:
+        title, link = method.paper
+        cells = [
+            f"[{method.words['title']}](docs/methods/{method.name}.md)",
+            f'[paper]({link} "{title}")',
+            f"`{method.cls.__name__}`",
+            ", ".join(f"`{name}`" for name in (method.name, *method.variants)),
+            yes_or_no(method.is_drop_in),
+            yes_or_no("regression" in method.tasks),
+            ", ".join(f"`{name}`" for name in method.told) or "no",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def index_page(every: list[Method]) -> str:
     """Return the page that lists all methods."""
     lines = [HEADER, "", "# Methods", ""]
