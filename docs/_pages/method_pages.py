@@ -29,6 +29,10 @@ _NOTES = (
 )
 
 
+# Runs of one method that differ in these are of other experiments.
+_BY = "--by=trainer.max_epochs,optim.momentum"
+
+
 def method_page(method: Method) -> str:
     """Return the page of a method."""
     return "\n".join([HEADER, "", f"# {method.words['title']}", "", *_sections(method)])
@@ -165,7 +169,7 @@ def _results(method: Method) -> Iterator[str]:
         names = [name for name in (method.name, *method.variants) if name in measured]
         if names:
             plain = [name for name in ("ce", "mse") if name in measured]
-            table = table_of([str(path), f"--methods={','.join([*names, *plain])}", "--format=md"])
+            table = table_of([str(path), f"--methods={','.join([*names, *plain])}", _BY, "--format=md"])
             yield f"\n{table}"
         yield ""
 
