@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -17,6 +17,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from noisylabels_pl.data.files import write_atomically
 
+Cause = TypeVar("Cause", bound=BaseException)
 Saving = Literal[True, False, "weights"]
 """``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the end; ``False``: none."""
 
@@ -155,7 +156,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with write_atomically(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
-            reason = _os_error(error)
+            if _cause(error, KeyboardInterrupt) is not None:
+                raise KeyboardInterrupt from error  # torch then fails to end the file, and raises that instead
+            reason = _cause(error, OSError)
             if reason is None:
                 raise
             kept = "the one of an earlier epoch is still whole" if path.exists() else "nothing was written"
@@ -273,10 +276,10 @@ def remove_checkpoints(folder: Path) -> None:
         folder.rmdir()
 
 
-def _os_error(error: BaseException) -> OSError | None:
-    """Return the error of the operating system behind an error of torch, which reports a full disk in its own words."""
+def _cause(error: BaseException, kind: type[Cause]) -> Cause | None:
+    """Return the error of a kind behind an error of torch, which reports a full disk, for example, in its own words."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
+    while cause is not None and not isinstance(cause, kind):
         cause = cause.__context__
     return cause
 

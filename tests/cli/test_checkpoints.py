@@ -104,6 +104,21 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_whole(tmp_path: Path, monk
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_ctrl_c_during_a_write_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch cannot end the file then, and raises an error of its own."""
+
+    def interrupted(*args: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 138944 vs 138896")
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint(RUN, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("monitor", "scores", "best"),
     [("val/acc", [0.5, float("nan"), 0.7, 0.7, 0.6], 0.7), ("val/loss", [0.5, 0.4, float("nan"), 0.4], 0.4)],
