@@ -78,7 +78,7 @@ def main() -> None:
 def run_whole(folder: Path, method: str) -> tuple[Path, float]:
     """Run a method uninterrupted; return its folder, and the seconds from its first file to its last."""
     subprocess.run(command(folder, method), check=True, stdout=subprocess.DEVNULL)
-    return folder, (folder / "result.json").stat().st_mtime - (folder / "run.yaml").stat().st_mtime
+    return folder, (folder / "result.json").stat().st_mtime - (folder / "run.json").stat().st_mtime
 
 
 def command(folder: Path, method: str) -> list[str]:
@@ -111,7 +111,7 @@ class Trial:
         process = subprocess.Popen(
             command(folder, self.method), env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        wait_until((folder / "run.yaml").exists, process)
+        wait_until((folder / "run.json").exists, process)
         return process
 
     def kill(self, process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -135,7 +135,7 @@ def build_trainer(
         callbacks=all_callbacks,
         plugins=[*plugins, AtomicCheckpointIO()],
         logger=loggers or False,
-        default_root_dir=str(folder),
+        default_root_dir=folder,  # not a string, in which OmegaConf would interpolate ${x}
         enable_progress_bar=progress == "bar",
     )
     return Experiment(datamodule, module, trainer, history)

@@ -8,16 +8,15 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from noisylabels_pl.data.files import write_atomically
+from noisylabels_pl.data.files import save_tensors
 
-Cause = TypeVar("Cause", bound=BaseException)
 Saving = Literal[True, False, "weights"]
 """``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the end; ``False``: none."""
 
@@ -151,18 +150,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(path) as partial, partial.open("wb") as file:
-                torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:
-            if _cause(error, KeyboardInterrupt) is not None:
-                raise KeyboardInterrupt from error  # torch then fails to end the file, and raises that instead
-            reason = _cause(error, OSError)
-            if reason is None:
-                raise
-            kept = "the one of an earlier epoch is still whole" if path.exists() else "nothing was written"
-            raise OSError(f"cannot write the checkpoint {path}: {reason.strerror}; {kept}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(checkpoint, path)
 
     def load_checkpoint(
         self,
@@ -274,14 +263,6 @@ def remove_checkpoints(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
-
-
-def _cause(error: BaseException, kind: type[Cause]) -> Cause | None:
-    """Return the error of a kind behind an error of torch, which reports a full disk, for example, in its own words."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, kind):
-        cause = cause.__context__
-    return cause
 
 
 def _get_random_state(device: torch.device) -> dict[str, torch.Tensor]:

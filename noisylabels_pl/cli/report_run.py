@@ -125,6 +125,8 @@ def run_job(config: DictConfig, job: Job) -> float | None:
         argument = nearest_argument(message, config)
         if argument is not None:
             message = f"{message}; the nearest is {argument}"
+        if isinstance(error, OSError) and any(folder.glob("**/checkpoints/last.ckpt")):  # such as a full disk
+            _print_how_to_resume(job)
         _end_with_error(message, job)
     except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:

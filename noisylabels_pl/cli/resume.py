@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="of the run or of the sweep")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as trainer.max_epochs=120")
     parsed = parser.parse_args(arguments)
-    folder: Path = parsed.folder.absolute()
+    folder = Path(os.path.abspath(parsed.folder))  # without the .. of a relative path
     if (folder / _SWEEP).is_file():
         resume_sweep(folder, parsed.changes)
     else:
@@ -85,9 +86,10 @@ def resume_sweep(folder: Path, changes: Sequence[str] = ()) -> None:
     from noisylabels_pl.cli.main import main as run_hydra
 
     hydra = OmegaConf.load(folder / _SWEEP).hydra
+    saved: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
     replaced = {change.split("=")[0] for change in changes} | {"resume", "hydra.sweep.dir", "hydra.mode"}
     overrides = []
-    for override in [*hydra.overrides.hydra, *hydra.overrides.task]:
+    for override in [*saved["hydra"], *saved["task"]]:
         if override.split("=")[0] not in replaced:
             overrides.append(override)
     for source in hydra.runtime.config_sources:

@@ -21,7 +21,7 @@ from noisylabels_pl.data.files import write_atomically
 AUTO = "auto"
 """The value of ``resume`` that goes on in the run's folder, if a run was started there."""
 
-CONFIG, ORIGIN, RESULT = "config.yaml", "run.yaml", "result.json"
+CONFIG, ORIGIN, RESULT = "config.yaml", "run.json", "result.json"
 
 # Keys, and groups of keys, that may differ when a run goes on: they change when, where and how a run is computed and
 # shown, not what is computed.
@@ -106,7 +106,7 @@ def check_is_free(folder: Path) -> None:
 
 @rank_zero_only
 def save_origin(job: Job) -> None:
-    """Write to ``run.yaml`` what ``config.yaml`` does not say: the chosen names, and where the run was started.
+    """Write to ``run.json`` what ``config.yaml`` does not say: the chosen names, and where the run was started.
 
     Args:
         job: the run.
@@ -115,7 +115,8 @@ def save_origin(job: Job) -> None:
     names = {group: name for group, name in job.names.items() if not group.startswith("hydra/")}
     origin = {"names": names, "folder": str(job.folder), "started_in": os.getcwd()}
     with write_atomically(job.folder / ORIGIN) as partial:
-        OmegaConf.save(OmegaConf.create(origin), partial)
+        # Not by OmegaConf, to which a folder named ${x} is an interpolation.
+        partial.write_text(json.dumps(origin, indent=1))
 
 
 def save_config(config: DictConfig, folder: Path) -> None:
@@ -155,10 +156,10 @@ def read_job(folder: Path) -> tuple[DictConfig, Job, Path]:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not the folder of a run: it has no {name}")
     config = _load_yaml(folder / CONFIG)
-    origin = _load_yaml(folder / ORIGIN)
-    config.logger = _move(OmegaConf.to_container(config.logger), origin.folder, str(folder))
-    names = OmegaConf.to_container(origin.names)
-    return config, Job(folder, names), Path(origin.started_in)  # type: ignore[arg-type]
+    origin = json.loads((folder / ORIGIN).read_text())
+    escaped = str(folder).replace("${", "\\${")  # or OmegaConf would interpolate
+    config.logger = _move(OmegaConf.to_container(config.logger), origin["folder"], escaped)
+    return config, Job(folder, origin["names"]), Path(origin["started_in"])
 
 
 def is_started(folder: Path) -> bool:
@@ -317,7 +318,7 @@ def _load_yaml(path: Path) -> DictConfig:
         config = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, DictConfig):
+    if not isinstance(config, DictConfig) or not config:
         raise ValueError(f"{path} is damaged: it holds no keys")
     return config
 

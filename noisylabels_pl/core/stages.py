@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.core.task import TaskName
-from noisylabels_pl.data.files import write_atomically
+from noisylabels_pl.data.files import save_tensors
 
 Artifacts = dict[str, Tensor]
 """The results that stages hand on, by name: a transition matrix, labels, indices, weights."""
@@ -108,9 +108,8 @@ def run_stages(
             if repeated := artifacts.keys() & added.keys():
                 raise ValueError(f"stage {stage.name} adds {', '.join(sorted(repeated))}, as an earlier stage does")
             if trainer.is_global_zero and len(stages) > 1:
-                # A half-written file would pass for a finished stage.
-                with write_atomically(file) as partial:
-                    torch.save(added, partial)
+                # All-or-nothing: a half-written file would pass for a finished stage.
+                save_tensors(added, file)
         artifacts |= added
     return artifacts
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,35 @@ def write_atomically(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """Write a value by ``torch.save``, all-or-nothing.
+
+    Args:
+        value: tensors, in containers.
+        path: the file.
+
+    Raises:
+        OSError: the file cannot be written, for example to a full disk.
+
+    Example:
+        >>> save_tensors({"T": torch.eye(2)}, Path("T.pt"))  # doctest: +SKIP
+    """
+    try:
+        with write_atomically(path) as partial, partial.open("wb") as file:
+            torch.save(value, file)
+    except (OSError, RuntimeError) as error:
+        # torch reports whatever interrupts its writing as a RuntimeError about positions in the file.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, (OSError, KeyboardInterrupt)):
+            cause = cause.__context__
+        if isinstance(cause, OSError):
+            kept = "the old one is still whole" if path.exists() else "nothing was written"
+            raise OSError(f"cannot write {path}: {cause.strerror}; {kept}") from error
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
+        raise
 
 
 def remove_partial_files(folder: Path) -> None:

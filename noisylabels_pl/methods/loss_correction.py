@@ -120,6 +120,10 @@ class _LossCorrection(StagedMethod):
             return [indexed(self.loader)]
         loaders: list[DataLoader[Any]] = [training_loader(trainer)]
         validation: Any = trainer.val_dataloaders
+        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
+        if validation is None and datamodule is not None:
+            # The fit was resumed after its last epoch, so Lightning has not asked for these loaders.
+            validation = datamodule.val_dataloader()
         held_out = validation.get("val") if isinstance(validation, dict) else validation
         if isinstance(held_out, DataLoader):
             loaders.append(indexed(held_out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from noisylabels_pl.data.files import load_npz, read_transition_matrix, write_atomically
+from noisylabels_pl.data.files import (
+    load_npz,
+    read_transition_matrix,
+    remove_partial_files,
+    save_tensors,
+    write_atomically,
+)
 
 T = [[0.5, 0.5], [0.0, 1.0]]
 ARRAYS = {"x_train": np.random.default_rng(0).normal(size=(60, 5)), "y_train": np.arange(60) % 4}
@@ -144,3 +151,54 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------------
+
+
+class Interrupted(io.FileIO):
+    """A file whose writing fails after a while, as on a full disk or by Ctrl-C."""
+
+    error: BaseException
+
+    def write(self, content: Any) -> int:
+        if self.tell() > 1000:
+            raise self.error
+        return super().write(content)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device"), r"^cannot write .*T\.pt: No space left on device; .*still whole$"),
+        (KeyboardInterrupt(), "^$"),
+    ],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_what_interrupts_a_write_is_raised_and_leaves_the_old_file(
+    error: BaseException, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not torch's error about positions in the file."""
+    path = tmp_path / "T.pt"
+    save_tensors({"T": torch.eye(2)}, path)
+    monkeypatch.setattr(Interrupted, "error", error, raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: Interrupted(path, mode))
+        with pytest.raises(type(error), match=message):
+            save_tensors({"T": torch.zeros(9000)}, path)
+    assert torch.equal(torch.load(path)["T"], torch.eye(2))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_matter_of_files_is_raised_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError, match="pickle"):
+        save_tensors({"T": lambda: None}, tmp_path / "T.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_partial_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in (".last.ckpt.12.partial", "a/.result.json.7.partial", "a/kept.partial", "kept"):
+        (tmp_path / name).touch()
+    remove_partial_files(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["kept", "kept.partial"]
