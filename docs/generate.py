@@ -1,4 +1,4 @@
-"""Writes the pages of the site that follow from the code: a page for each method, and the public names.
+"""Writes what follows from the code: a page of the site for each method, the public names, and the README's table.
 
 python -m docs.generate [--check]
 
@@ -12,10 +12,12 @@ import argparse
 from pathlib import Path
 
 from docs._pages.api_pages import API_PACKAGES, api_index_page, api_page
-from docs._pages.method_pages import index_page, method_page
+from docs._pages.method_pages import index_page, method_page, readme_table
 from docs._pages.methods import methods
 
 DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
+BEGIN, END = "<!-- methods -->", "<!-- end of methods -->"
 
 
 def pages() -> dict[Path, str]:
@@ -26,6 +28,9 @@ def pages() -> dict[Path, str]:
     pages[DOCS / "api" / "index.md"] = api_index_page()
     for package in API_PACKAGES:
         pages[DOCS / "api" / f"{package}.md"] = api_page(package)
+    before, rest = README.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    pages[README] = f"{before}{BEGIN}\n\n{readme_table(every)}\n\n{END}{after}"
     return pages
 
 
@@ -40,7 +45,7 @@ def main() -> None:
     surplus = sorted(written - current.keys())
     if is_check:
         if old or surplus:
-            names = ", ".join(str(path.relative_to(DOCS)) for path in (*old, *surplus))
+            names = ", ".join(str(path.relative_to(DOCS.parent)) for path in (*old, *surplus))
             raise SystemExit(f"not up to date: {names}; run python -m docs.generate")
         return
     for path in old:

@@ -44,7 +44,7 @@ def test_wheel_runs_from_an_empty_folder(tmp_path: Path) -> None:
     found = subprocess.run([python, "-c", where], cwd=empty, check=True, capture_output=True, text=True).stdout
     assert found.startswith(str(environment))
     for command in ([python, "-m", "noisylabels_pl"], [environment / "bin" / "noisylabels-pl"]):
-        small = ["trainer=cpu", "trainer.max_epochs=1", "data.train_size=200"]
+        small = ["method=ce", "trainer=cpu", "trainer.max_epochs=1", "data.train_size=200"]
         done = subprocess.run([*command, *small], cwd=empty, check=True, capture_output=True, text=True)
         assert "realized noise rate" in done.stdout
     assert len(list(empty.glob("outputs/*/*/result.json"))) >= 1

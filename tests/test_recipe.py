@@ -18,7 +18,7 @@ FILE = re.compile(r"^### \d\. `(?P<path>[^`]+)`\n.*?^```\w+\n(?P<text>.*?)^```$"
 
 @pytest.mark.processes
 def test_the_five_files_make_a_method(tmp_path: Path) -> None:
-    for name in ("noisylabels_pl", "conf", "tests", "docs"):
+    for name in ("noisylabels_pl", "conf", "tests", "docs", "experiments"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     files = FILE.findall((ROOT / "docs" / "add_a_method.md").read_text())

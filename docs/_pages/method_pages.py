@@ -29,6 +29,10 @@ _NOTES = (
 )
 
 
+# Runs of one method that differ in these are of other experiments.
+_BY = "--by=trainer.max_epochs,optim.momentum"
+
+
 def method_page(method: Method) -> str:
     """Return the page of a method."""
     return "\n".join([HEADER, "", f"# {method.words['title']}", "", *_sections(method)])
@@ -165,9 +169,28 @@ def _results(method: Method) -> Iterator[str]:
         names = [name for name in (method.name, *method.variants) if name in measured]
         if names:
             plain = [name for name in ("ce", "mse") if name in measured]
-            table = table_of([str(path), f"--methods={','.join([*names, *plain])}", "--format=md"])
+            table = table_of([str(path), f"--methods={','.join([*names, *plain])}", _BY, "--format=md"])
             yield f"\n{table}"
         yield ""
+
+
+def readme_table(every: list[Method]) -> str:
+    """Return the table of methods in the README, with links into the repository."""
+    lines = ["| method | paper | class | `method=` | drop-in | regression | told the noise rate |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for method in every:
+        title, link = method.paper
+        cells = [
+            f"[{method.words['title']}](docs/methods/{method.name}.md)",
+            f'[paper]({link} "{title}")',
+            f"`{method.cls.__name__}`",
+            ", ".join(f"`{name}`" for name in (method.name, *method.variants)),
+            yes_or_no(method.is_drop_in),
+            yes_or_no("regression" in method.tasks),
+            ", ".join(f"`{name}`" for name in method.told) or "no",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def index_page(every: list[Method]) -> str:

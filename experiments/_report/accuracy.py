@@ -1,6 +1,6 @@
 """Writes the table of a folder's README.md: the accuracy of each method.
 
-usage: python -m experiments._report.accuracy FOLDER RUNS, from the repository root; FOLDER is experiments/elr or
+usage: python -m experiments._report.accuracy FOLDER RUNS, from the repository root; FOLDER is
        experiments/loss_correction
 """
 

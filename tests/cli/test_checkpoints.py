@@ -80,6 +80,21 @@ def test_a_resumed_fit_knows_the_best_epoch(fit: Callable[..., Checkpoints], tmp
     assert checkpoints.best_model_path == str(moved / BEST)
 
 
+def test_ctrl_c_during_a_write_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch cannot end the file then, and raises an error of its own."""
+
+    def interrupted(*args: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 138944 vs 138896")
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint(RUN, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("monitor", "scores", "best"),
     [

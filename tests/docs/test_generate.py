@@ -43,7 +43,9 @@ def test_check_names_old_and_surplus_pages_and_a_run_mends_them(
     page.write_text(wanted.replace("`3.0`", "`9.0`"))
     surplus.write_text("# Gone\n")
     monkeypatch.setattr("sys.argv", ["generate", "--check"])
-    with pytest.raises(SystemExit, match=r"not up to date: methods/elr\.md, methods/gone\.md; run python -m docs"):
+    with pytest.raises(
+        SystemExit, match=r"not up to date: docs/methods/elr\.md, docs/methods/gone\.md; run python -m docs"
+    ):
         generate.main()
     monkeypatch.setattr("sys.argv", ["generate"])
     generate.main()

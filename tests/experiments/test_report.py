@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from experiments._report import accuracy, crust, digits, prl
+from experiments._report import accuracy, crust, prl
 from experiments._report.markdown import markdown_table, replace_section
 from experiments._report.rows import (
     check_seeds,
@@ -23,6 +23,7 @@ from experiments._report.rows import (
     read_rows,
     short_commit,
 )
+from experiments.digits import picture
 from tests.helpers import ROOT
 
 Cli = Callable[..., Path]
@@ -192,32 +193,19 @@ def test_crust(document: Path, tmp_path: Path) -> None:
     assert crust.table(rows) in document.read_text()
 
 
-def test_digits(document: Path, tmp_path: Path) -> None:
+def test_the_picture_of_digits(tmp_path: Path) -> None:
     rows = [make_row(method, seed) for method in ("crust", "ce", "gce") for seed in (0, 1)]
-    rows += [make_row("ce", seed, epochs=1, steps=9 + seed) for seed in (0, 1)]
-    with_momentum = [make_row("ce", seed) for seed in (0, 1)]
-    for row in with_momentum:
-        row["config"]["optim"]["momentum"] = 0.9
-    rows += with_momentum
-    picture = tmp_path / "digits.png"
-    digits.write(document, picture, save(tmp_path / "runs", rows))
-    lines = cells(digits.table(rows))
-    assert [line[:3] for line in lines] == [
-        ["`method=crust`", "2", "18"],
-        ["`method=ce`", "2", "18"],
-        ["`method=gce`", "2", "18"],
-        ["`method=ce`", "1", "9-10"],
-        ["`method=ce optim=sgd_momentum`", "2", "18"],
-    ]
-    assert lines[0][7:] == ["n/a", "62.5 ± 0.0", "37.5 ± 0.0"]
-    with Image.open(picture) as image:
+    rows.append(make_row("ce", 0, epochs=1))
+    path = tmp_path / "digits.png"
+    picture.draw(rows, path)
+    with Image.open(path) as image:
         assert image.width > 2 * image.height
 
 
 def test_an_optimizer_without_momentum() -> None:
     row = make_row()
     row["config"]["optim"] = {"lr": 0.001}
-    assert digits.momentum(row) == 0
+    assert picture.momentum(row) == 0
 
 
 def test_prl(document: Path, tmp_path: Path) -> None:
@@ -265,7 +253,6 @@ def test_rows_of_real_runs(cli: Cli) -> None:
     rows = read_rows(folders[0].parent)
     assert cells(accuracy.table(rows))[0][:2] == ["`method=crust`", "2"]
     assert cells(crust.table(rows))[0][:2] == ["`crust`", "predicted"]
-    assert cells(digits.table(rows))[0][:2] == ["`method=crust`", "2"]
     assert cells(prl.classification_table(rows))[0][:3] == ["sym 0.4", "`crust`", "2"]
     assert "Seeds 0, 1; " in provenance(rows)
     row = json.loads((cli("data=diabetes", "method=mse", *short[:3]) / "result.json").read_text())
@@ -273,7 +260,7 @@ def test_rows_of_real_runs(cli: Cli) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("arguments", [["accuracy", "experiments/elr"], ["crust"], ["digits"], ["prl"]])
+@pytest.mark.parametrize("arguments", [["accuracy", "experiments/loss_correction"], ["crust"], ["prl"]])
 def test_the_reports_run_from_the_repository_root(arguments: list[str], tmp_path: Path) -> None:
     module, *others = arguments
     command = [sys.executable, "-m", f"experiments._report.{module}", *others, str(tmp_path)]

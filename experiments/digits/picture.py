@@ -1,6 +1,6 @@
-"""Writes the README's table and picture from the runs of experiments/digits/run.sh.
+"""Draws the README's picture from the runs of experiments/digits/run.sh.
 
-usage: python -m experiments._report.digits RUNS, from the repository root
+usage: python -m experiments.digits.picture RUNS, from the repository root
 """
 
 from __future__ import annotations
@@ -12,22 +12,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments._report.markdown import markdown_table, replace_section
-from experiments._report.rows import Row, group_by, mean_std, provenance, read_rows
+from experiments._report.rows import Row, group_by, read_rows
 
-HEADER = (
-    "digits, 40 % symmetric noise",
-    "epochs",
-    "steps",
-    "last epoch",
-    "mean of last 10",
-    "best noisy-validation epoch",
-    "best (oracle)",
-    "right labels: selected",
-    "right labels: all",
-    "realized noise",
-)
-NUMBERS = ("last", "last_10", "best_val", "best_oracle")
 CURVES = (("test/acc", "test accuracy"), ("train/memorized", "wrong training labels memorized"))
 STYLES = {"crust": ("#0072B2", "-", "CRUST"), "ce": ("#D55E00", "--", "cross-entropy")}
 
@@ -35,28 +21,6 @@ STYLES = {"crust": ("#0072B2", "-", "CRUST"), "ce": ("#D55E00", "--", "cross-ent
 def momentum(row: Row) -> float:
     """Return the optimizer's momentum."""
     return float(row["config"]["optim"].get("momentum", 0))
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Return the table: a line for each method, momentum and number of epochs."""
-    groups = group_by(rows, lambda row: (row["method"], momentum(row), row["epochs"]))
-    body = []
-    for (method, used_momentum, epochs), runs in groups.items():
-        overrides = f"method={method} optim=sgd_momentum" if used_momentum else f"method={method}"
-        steps = sorted({run["steps"] for run in runs})
-        accuracies = [mean_std([run["test_acc"][number] for run in runs]) for number in NUMBERS]
-        body.append(
-            [
-                f"`{overrides}`",
-                str(epochs),
-                f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,}-{steps[-1]:,}",
-                *accuracies,
-                mean_std([run["selection_precision"] for run in runs]),
-                mean_std([run["pool_precision"] for run in runs]),
-                mean_std([run["noise"]["realized_rate"] for run in runs]),
-            ]
-        )
-    return markdown_table(HEADER, body)
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -96,12 +60,5 @@ def draw_range(axis: Any, runs: Sequence[Sequence[float]], color: str, style: st
     axis.fill_between(epochs, lows, highs, color=color, alpha=0.2, linewidth=0)
 
 
-def write(document: Path, picture: Path, runs: Path) -> None:
-    """Write the table of the runs below a folder into the document, and draw the picture."""
-    rows = read_rows(runs)
-    replace_section(document, f"{table(rows)}\n\n{provenance(rows)}")
-    draw(rows, picture)
-
-
 if __name__ == "__main__":
-    write(Path("README.md"), Path("docs/images/digits.png"), Path(sys.argv[1]))
+    draw(read_rows(Path(sys.argv[1])), Path("docs/images/digits.png"))
