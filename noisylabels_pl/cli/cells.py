@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from noisylabels_pl.cli.errors import unknown_key_message
 from noisylabels_pl.cli.main import CONFIG_PATH
+from noisylabels_pl.cli.run_files import RESULT, has_progress
 from noisylabels_pl.report.tables.grid import settings_of
 
 
@@ -43,12 +44,7 @@ class SweepCell:
     @property
     def is_finished(self) -> bool:
         """Whether the run has a result."""
-        return (self.folder / "result.json").is_file()
-
-    @property
-    def is_started(self) -> bool:
-        """Whether the run has a checkpoint, or a finished stage, to go on from."""
-        return any(self.folder.glob("**/checkpoints/last.ckpt")) or any(self.folder.glob("*.pt"))
+        return (self.folder / RESULT).is_file()
 
     def command(self, extra: Sequence[str] = ()) -> list[str]:
         """Return the command that runs the cell, or goes on with it.
@@ -56,7 +52,7 @@ class SweepCell:
         Args:
             extra: further overrides, such as ``threads=1``.
         """
-        if self.is_started:
+        if has_progress(self.folder):
             return [sys.executable, "-m", "noisylabels_pl.resume", str(self.folder), *extra]
         config_dir = [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
         folder = f"hydra.run.dir={json.dumps(str(self.folder), ensure_ascii=False)}"

@@ -15,12 +15,11 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from noisylabels_pl.cli.run_files import BEST, LAST, PREVIOUS, WEIGHTS
 from noisylabels_pl.data.files import save_tensors
 
 Saving = Literal[True, False, "weights"]
 """``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the end; ``False``: none."""
-
-LAST, PREVIOUS, BEST, WEIGHTS = "last.ckpt", "previous.ckpt", "best.ckpt", "weights.ckpt"
 
 # The entry of a checkpoint that this file adds to Lightning's.
 _RUN = "noisylabels_pl"

@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,13 +27,13 @@ from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
 from noisylabels_pl.cli.check_config import check_config, nearest_argument
 from noisylabels_pl.cli.errors import JobFailedError, error_message
 from noisylabels_pl.cli.resume import resume_command
+from noisylabels_pl.cli.run_files import RESULT, best_validation_score, read_result
 from noisylabels_pl.cli.run_folder import (
     Job,
     check_is_free,
     goes_on_in,
     is_finished,
     may_change,
-    read_result,
     save_start,
 )
 from noisylabels_pl.cli.train import train
@@ -115,7 +114,7 @@ def run_job(config: DictConfig, job: Job) -> float | None:
             check_is_free(folder)
         elif resume is not None and is_finished(config, resume, folder):
             Console().print(f"Finished before: {folder}", soft_wrap=True, highlight=False, markup=False)
-            return _best_value(folder)
+            return best_validation_score(read_result(folder) or {})
         save_start(config, job)
         experiment = train(config, folder, resume=resume)
     except _SETTING_ERRORS as error:
@@ -179,7 +178,7 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
         draw_curves(result["history"], title, folder / "curves.png", result["pool_precision"], result["best_epoch"])
     finally:
         # Last, because it marks a finished run, which is not resumed; but also if a figure fails.
-        with write_atomically(folder / "result.json") as path:
+        with write_atomically(folder / RESULT) as path:
             path.write_text(json.dumps(result, indent=1, allow_nan=False))
     console = Console()
     console.print(result_table(result))
@@ -254,13 +253,6 @@ def _check_strategy(strategy: str, devices: Any, is_serial_sweep: bool) -> None:
         )
 
 
-def _best_value(folder: Path) -> float | None:
-    """Return what :func:`run` returned when the run was finished."""
-    result = read_result(folder) or {}
-    values = result["history"].get(f"val/{result['metric']}", [])
-    return max((value for value in values if value is not None and isfinite(value)), default=None)
-
-
 def _print_how_to_resume(job: Job) -> None:
     """Print the command that continues an interrupted run, or the sweep that it belongs to."""
     if any(job.folder.glob("**/checkpoints/last.ckpt")):
@@ -281,7 +273,7 @@ def _log_to_wandb(logger: WandbLogger, result: dict[str, Any], folder: Path) -> 
     numbers = f"test_{result['metric']}"
     wandb_run.summary.update({f"{numbers}/{name}": value for name, value in result[numbers].items()})
     artifact = wandb.Artifact(f"result-{wandb_run.id}", type="result")
-    artifact.add_file(str(folder / "result.json"))
+    artifact.add_file(str(folder / RESULT))
     wandb_run.log_artifact(artifact)
     wandb_run.log({"curves": wandb.Image(str(folder / "curves.png"))})
     if "transition" in result:

@@ -15,13 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from noisylabels_pl.cli.build import to_json
-from noisylabels_pl.cli.checkpoints import LAST, PREVIOUS, newest_checkpoint, read_run
+from noisylabels_pl.cli.checkpoints import newest_checkpoint, read_run
+from noisylabels_pl.cli.run_files import CONFIG, ORIGIN, RESULT, has_progress
 from noisylabels_pl.data.files import write_atomically
 
 AUTO = "auto"
 """The value of ``resume`` that goes on in the run's folder, if a run was started there."""
-
-CONFIG, ORIGIN, RESULT = "config.yaml", "run.json", "result.json"
 
 # Keys, and groups of keys, that may differ when a run goes on: they change when, where and how a run is computed and
 # shown, not what is computed.
@@ -163,17 +162,6 @@ def read_job(folder: Path) -> tuple[DictConfig, Job, Path]:
     return config, Job(folder, origin["names"]), Path(origin["started_in"])
 
 
-def has_progress(folder: Path) -> bool:
-    """Return whether a run has saved something to go on with: a checkpoint, a finished stage, or its result.
-
-    Example:
-        >>> has_progress(Path("no/such/folder"))
-        False
-    """
-    patterns = (RESULT, "*.pt", f"**/checkpoints/{LAST}", f"**/checkpoints/{PREVIOUS}")
-    return any(path for pattern in patterns for path in folder.glob(pattern))
-
-
 def changed_keys(config: DictConfig, saved: Mapping[str, Any], where: str) -> set[str]:
     """Return the keys in which a configuration differs from that of the run that is to go on.
 
@@ -310,14 +298,6 @@ def is_finished(config: DictConfig, resume: str, folder: Path) -> bool:
     if resume != AUTO:
         raise ValueError(f"resume: the run in {folder} is finished; to train it for longer, raise trainer.max_epochs")
     return True
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run; ``None`` if the run is not finished."""
-    if not (folder / RESULT).is_file():
-        return None
-    result: dict[str, Any] = json.loads((folder / RESULT).read_text())
-    return result
 
 
 def _load_yaml(path: Path) -> DictConfig:

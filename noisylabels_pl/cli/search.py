@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import statistics
 import sys
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from noisylabels_pl.cli.cells import SweepCell, make_cells
 from noisylabels_pl.cli.errors import composition_message
+from noisylabels_pl.cli.run_files import best_validation_score, read_result
 from noisylabels_pl.cli.sweep import run_cells
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line; ``sys.argv`` if not given.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     console = Console()
     try:
         overrides = OverridesParser.create().parse_overrides(options.overrides)
@@ -126,11 +126,10 @@ def validation_score(cell: SweepCell) -> float:
     Raises:
         ValueError: the run has no validation split, or every score is NaN.
     """
-    result: dict[str, Any] = json.loads((cell.folder / "result.json").read_text())
-    scores = [score for score in result["history"].get(f"val/{result['metric']}", []) if score is not None]
-    if not scores:
+    score = best_validation_score(read_result(cell.folder) or {})
+    if score is None:
         raise ValueError(f"{cell.title} has no validation split to choose by; set data.val_fraction=0.1")
-    return float(max(scores))
+    return score
 
 
 def _fixed(overrides: Sequence[Override]) -> list[str]:

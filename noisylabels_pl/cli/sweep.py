@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line; ``sys.argv`` if not given.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     console = Console()
     try:
         cells = make_cells(options.overrides, options.folder, options.config_dir)

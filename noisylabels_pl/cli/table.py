@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from noisylabels_pl.cli.run_files import CONFIG, ORIGIN, RESULT
 from noisylabels_pl.report.tables.formats import to_csv, to_latex, to_markdown, to_rich
 from noisylabels_pl.report.tables.grid import Grid, make_grid
 from noisylabels_pl.report.tables.layout import lay_out
@@ -50,7 +52,7 @@ def table_of(arguments: Sequence[str] | None = None) -> object:
         OSError: a file cannot be read or written.
         ValueError: the runs of a cell must not be averaged, or an argument is wrong; the message says why.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     rows = _chosen_rows(options)
     if options.save is not None:
         save_rows(rows, options.save)
@@ -66,7 +68,7 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
         paths: ``result.json`` files, ``.jsonl`` files, and folders of runs, at any depth.
 
     Returns:
-        A row for each finished run, then one for each run in a folder that has a configuration and no result: its
+        A row for each finished run, then one for each run in a folder that was started and has no result: its
         ``"finished"`` is false, and it has no numbers.
 
     Raises:
@@ -79,28 +81,26 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
         if not path.is_dir():
             finished += rows_of_file(path)
             continue
-        for result in sorted(path.rglob("result.json")):
+        for result in sorted(path.rglob(RESULT)):
             finished += rows_of_file(result)
-        for config in sorted(path.rglob(".hydra/config.yaml")):
-            folder = config.parent.parent
-            if not (folder / "result.json").exists():
-                unfinished.append(_unfinished_row(folder))
+        for origin in sorted(path.rglob(ORIGIN)):
+            if not (origin.parent / RESULT).exists():
+                unfinished.append(_unfinished_row(origin.parent))
     if not finished and not unfinished:
         raise FileNotFoundError(f"there is no result.json in {', '.join(map(str, paths))}; run something first")
     return [*finished, *unfinished]
 
 
 def _unfinished_row(folder: Path) -> Row:
-    """Return the row of a run without a result, from what Hydra wrote when it started."""
-    config = OmegaConf.load(folder / ".hydra" / "config.yaml")
-    names = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.choices
+    """Return the row of a run without a result, from the files that it wrote when it started."""
+    names = json.loads((folder / ORIGIN).read_text())["names"]
     return {
         "finished": False,
         "folder": str(folder),
-        "method": names.method,
-        "data": {"name": names.data},
-        "noise": {"name": names.noise},
-        "config": OmegaConf.to_container(config, resolve=True),
+        "method": names["method"],
+        "data": {"name": names["data"]},
+        "noise": {"name": names["noise"]},
+        "config": OmegaConf.to_container(OmegaConf.load(folder / CONFIG)),
     }
 
 

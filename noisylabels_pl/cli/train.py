@@ -17,9 +17,10 @@ from torch import Tensor
 
 from noisylabels_pl.callbacks import DivergedError
 from noisylabels_pl.cli.build import SINGLE_STAGE, Experiment, build_trainer, check_method, close_wandb, task_of
-from noisylabels_pl.cli.checkpoints import BEST, LAST, remove_checkpoints
+from noisylabels_pl.cli.checkpoints import remove_checkpoints
 from noisylabels_pl.cli.lost_rank import lost_rank_error
-from noisylabels_pl.cli.run_folder import AUTO, RESULT, check_split, read_changes, resumable_checkpoint, save_config
+from noisylabels_pl.cli.run_files import BEST, LAST, RESULT
+from noisylabels_pl.cli.run_folder import AUTO, check_split, read_changes, resumable_checkpoint, save_config
 from noisylabels_pl.core import TASKS, Artifacts, Stage, StagedMethod, run_stages
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
 from noisylabels_pl.data.files import load_npz, remove_partial_files

@@ -60,7 +60,7 @@ def test_the_score_is_of_the_noisy_validation_split(tmp_path: Path) -> None:
 
 def test_the_command_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["method=ce", "trainer.max_epochs=2", "data.train_size=100", "threads=1", "optim.lr=interval(0.01,0.3)"]
-    arguments += [f"--folder={tmp_path}"]
+    arguments.insert(1, f"--folder={tmp_path}")  # options may stand between overrides
     main([*arguments, "--trials=1"])
     first = capsys.readouterr().out
     assert first.count("finished: ") == 1

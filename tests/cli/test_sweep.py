@@ -146,7 +146,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "last (%)" in text
     (result,) = Path("sweeps").rglob("result.json")
     before = result.stat().st_mtime_ns
-    main([*fixed, "data.batch_size=32", "--commands"])
+    main([*fixed, "--commands", "data.batch_size=32"])  # options may stand between overrides
     assert capsys.readouterr().out == ""
     main([*fixed, "data.batch_size=32", "seed=0"])
     assert "1 runs, 1 of them finished before" in capsys.readouterr().out

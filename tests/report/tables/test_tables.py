@@ -145,13 +145,12 @@ def test_two_runs_of_one_seed_are_refused(save_run: SaveRun) -> None:
 
 
 def save_unfinished(folder: Path, method: str, seed: int) -> None:
-    """Write what Hydra leaves of a run that ended early."""
+    """Write the files that a run has before it trains."""
     result = json.loads((folder.parent / "001" / "result.json").read_text())
     config = result["config"] | {"seed": seed}
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "config.yaml").write_text(json.dumps(config))
-    choices = {"method": method, "net": "mlp", "data": "digits", "noise": "sym"}
-    (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": choices}}}))
+    folder.mkdir()
+    (folder / "config.yaml").write_text(json.dumps(config))
+    (folder / "run.json").write_text(json.dumps({"names": {"method": method, "data": "digits", "noise": "sym"}}))
 
 
 def test_unfinished_runs_are_seen_until_they_are_repeated(save_run: SaveRun, runs: Path) -> None:
@@ -235,7 +234,7 @@ def test_the_origin_of_the_numbers_is_below(save_run: SaveRun, runs: Path) -> No
 def test_the_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs), "--format=md", "--number=last", "--methods=elr,ce", f"--save={tmp_path / 'rows.jsonl'}"])
     assert [line[0] for line in cells(capsys.readouterr().out)][1:3] == ["elr", "ce"]
-    main([str(tmp_path / "rows.jsonl"), "--number=last"])
+    main(["--number=last", str(tmp_path / "rows.jsonl"), "--format=md"])
     assert "digits, sym 0.2" in capsys.readouterr().out
 
 
