@@ -22,8 +22,8 @@ COST_COLUMNS = {
 }
 _NOTES = (
     "Plain training is there to compare with: `method=ce` (cross-entropy), and in regression `method=mse` (squared "
-    'error) and `method=huber` (Huber\'s loss). Where the last column says "variants", variants of the method take the '
-    "noise rate that was configured, as their papers do; with real data it is unknown.",
+    "error) and `method=huber` (Huber's loss). The last column has the variants that take the noise rate that was "
+    "configured, as their papers do; with real data it is unknown.",
     "",
     "[How to choose](../how_to_choose.md) helps to find a method.",
 )
@@ -176,17 +176,29 @@ def _results(method: Method) -> Iterator[str]:
 
 def readme_table(every: list[Method]) -> str:
     """Return the table of methods in the README, with links into the repository."""
-    lines = ["| method | paper | class | `method=` | drop-in | regression | told the noise rate |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    return _table(every, folder="docs/methods/", class_format="`{}`")
+
+
+def _table(every: list[Method], *, folder: str, class_format: str) -> str:
+    """Return a table of methods.
+
+    Args:
+        every: the methods.
+        folder: of their pages, as the document links to it.
+        class_format: of the name of a class.
+    """
+    lines = ["| method | paper | class | `method=` | drop-in | regression | networks | told the noise rate |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for method in every:
         title, link = method.paper
         cells = [
-            f"[{method.words['title']}](docs/methods/{method.name}.md)",
+            f"[{method.words['title']}]({folder}{method.name}.md)",
             f'[paper]({link} "{title}")',
-            f"`{method.cls.__name__}`",
+            class_format.format(method.cls.__name__),
             ", ".join(f"`{name}`" for name in (method.name, *method.variants)),
             yes_or_no(method.is_drop_in),
             yes_or_no("regression" in method.tasks),
+            "2" if issubclass(method.cls, TwinModule) else "1",
             ", ".join(f"`{name}`" for name in method.told) or "no",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -195,22 +207,8 @@ def readme_table(every: list[Method]) -> str:
 
 def index_page(every: list[Method]) -> str:
     """Return the page that lists all methods."""
-    lines = [HEADER, "", "# Methods", ""]
-    lines.append("| method | paper | class | `method=` | drop-in | regression | networks | told the rate |")
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for method in every:
-        title, link = method.paper
-        cells = [
-            f"[{method.words['title']}]({method.name}.md)",
-            f'[paper]({link} "{title}")',
-            f"{{py:obj}}`~noisylabels_pl.{method.cls.__name__}`",
-            ", ".join(f"`{name}`" for name in (method.name, *method.variants)),
-            yes_or_no(method.is_drop_in),
-            yes_or_no("regression" in method.tasks),
-            "2" if issubclass(method.cls, TwinModule) else "1",
-            "variants" if method.told else "no",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    table = _table(every, folder="", class_format="{{py:obj}}`~noisylabels_pl.{}`")
+    lines = [HEADER, "", "# Methods", "", table]
     lines += ["", *_NOTES, ""]
     lines += [
         "```{toctree}",

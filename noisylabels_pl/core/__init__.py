@@ -6,7 +6,7 @@ from noisylabels_pl.core.distributed import run_sharded
 from noisylabels_pl.core.filter_callback import FilterCallback
 from noisylabels_pl.core.filter_twin import FilterTwin
 from noisylabels_pl.core.gradient_callback import GradientCallback
-from noisylabels_pl.core.loss_interception import REGRESSION_LOSSES, LossCall, per_sample_losses
+from noisylabels_pl.core.loss_call import REGRESSION_LOSSES, LossCall, per_sample_losses
 from noisylabels_pl.core.needs import Needs
 from noisylabels_pl.core.robust_loss import RobustLoss
 from noisylabels_pl.core.scoring import Scores, score, score_batches, score_losses, scoring_pass, training_loader

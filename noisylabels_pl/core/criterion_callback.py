@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -16,7 +17,9 @@ from torch.utils.hooks import RemovableHandle
 from noisylabels_pl.core.bad_samples import BadSamples
 from noisylabels_pl.core.budget import budget_warnings
 from noisylabels_pl.core.distributed import check_equal_batches
-from noisylabels_pl.core.loss_interception import LossCall, LossInterception, find_criteria
+from noisylabels_pl.core.loader_source import LoaderSource
+from noisylabels_pl.core.loss_call import LossCall
+from noisylabels_pl.core.loss_interception import LossInterception, find_criteria, find_criterion
 from noisylabels_pl.core.loss_recorder import LossRecorder
 from noisylabels_pl.core.needs import ROLE_MEANING, ROLE_ORDER, Needs
 from noisylabels_pl.core.scoring import positions_of, training_loader
@@ -65,7 +68,7 @@ class CriterionCallback(L.Callback, ABC):
         self._criteria: dict[str, nn.Module] = {}  # in which the loss is sought, during a fit
         self._earlier_callbacks: list[CriterionCallback] = []  # callbacks on the same loss that act before this one
         self._interception: LossInterception | None = None  # of the callback that acts last on a loss
-        self._loader_source: Any = None  # the datamodule or module whose train_dataloader() is wrapped
+        self._loader_source: LoaderSource | None = None  # during a fit
         self._handles: list[RemovableHandle] = []  # of hooks on the optimizers
         self._batch: Batch | Positions | None = None
         self._data: Any = None  # the batch as the training step gets it
@@ -172,7 +175,8 @@ class CriterionCallback(L.Callback, ABC):
         if stage == "fit":
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
             if self.needs.positions:
-                self._wrap_loader_source(trainer, pl_module)
+                callbacks = _criterion_callbacks(trainer)
+                self._loader_source = LoaderSource(trainer, pl_module, partial(_prepared_by, callbacks))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if isinstance(trainer.train_dataloader, IndexedLoader):
@@ -276,25 +280,6 @@ class CriterionCallback(L.Callback, ABC):
                 for optimizer in trainer.optimizers:
                     self._handles.append(optimizer.register_step_pre_hook(self._start_step_in_closure))
 
-    def _wrap_loader_source(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Let every callback prepare the loaders that a datamodule or module makes in this fit."""
-        datamodule: L.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
-        source = module if datamodule is None else datamodule
-        # Lightning's own method only raises. Its is_overridden() does not take modules of pytorch_lightning.
-        is_own = not type(source).train_dataloader.__module__.endswith("core.hooks")
-        if "train_dataloader" in vars(source) or not is_own:  # as another callback of this class leaves it
-            return
-        make_loader = source.train_dataloader
-
-        def train_dataloader() -> Any:
-            loader = make_loader()
-            for callback in _criterion_callbacks(trainer):
-                loader = callback.prepare_loader(loader)
-            return loader
-
-        source.train_dataloader = train_dataloader  # type: ignore[method-assign]
-        self._loader_source = source
-
     def _release(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._interception is not None:
             self._interception.detach()
@@ -302,7 +287,7 @@ class CriterionCallback(L.Callback, ABC):
         for handle in self._handles:
             handle.remove()
         if self._loader_source is not None:
-            del self._loader_source.train_dataloader  # of the instance; the class's is visible again
+            self._loader_source.restore()
         restore(self._replaced)
         self._loader_source = None
         self._handles = []
@@ -320,21 +305,7 @@ class CriterionCallback(L.Callback, ABC):
             raise ValueError(f"{self._name()} and {other._name()} cannot be combined: {reason}; leave one of them out")
 
     def _find_criteria(self, module: L.LightningModule) -> dict[str, nn.Module]:
-        if self.criterion is not None:
-            named: nn.Module | None = dict(module.named_modules()).get(self.criterion)
-            if named is not None:
-                return {self.criterion: named}
-            raise TypeError(
-                f"{type(module).__name__} has no module named {self.criterion!r} whose loss {self._name()} could "
-                f"change; it has {', '.join(name for name, _ in module.named_children())}; criterion=None finds losses"
-            )
-        criteria = find_criteria(module)
-        if len(criteria) > 1:
-            raise TypeError(
-                f"{type(module).__name__} has {len(criteria)} criteria as child modules: {', '.join(criteria)}; "
-                f"name the one that {self._name()} changes: criterion={next(iter(criteria))!r}"
-            )
-        return criteria
+        return find_criterion(module, self.criterion, self._name())
 
     def _start_step(self) -> None:
         """Change the losses that the training step will compute."""
@@ -364,7 +335,7 @@ class CriterionCallback(L.Callback, ABC):
         if refusal := self._losses.refusal(call):
             self._losses.leave_alone(loss, refusal)
             return loss
-        self._check_rows(call)
+        call.check_rows(len(self._batch.index), self._name())
         self._num_adjusted += 1
         losses = call.per_sample(call.logits, call.target)
         for callback in self._losses.callbacks:
@@ -398,19 +369,6 @@ class CriterionCallback(L.Callback, ABC):
             "or self.criterion = nn.CrossEntropyLoss(), or name the module that does: criterion='...'"
             f"{self.needs.alternative}"
         )
-
-    def _check_rows(self, call: LossCall) -> None:
-        if call.kind == "regression" and call.logits.shape != call.target.shape:
-            raise TypeError(
-                f"{call.name} is called with outputs {tuple(call.logits.shape)} and targets {tuple(call.target.shape)}"
-                ", which it would broadcast; reshape one of them, as by y.view_as(output)"
-            )
-        index = () if self._batch is None else self._batch.index
-        if len(index) and len(call.target) != len(index):
-            raise TypeError(
-                f"{call.name} is called with {len(call.target)} rows for a batch of {len(index)} samples, so "
-                f"{self._name()} does not know which sample a row belongs to; call it with one row a sample"
-            )
 
     def _adjusted(self, losses: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """Pass the losses through all callbacks on this criterion, in the order of their roles."""
@@ -455,6 +413,12 @@ def _forget_compiled_step(module: L.LightningModule) -> None:
 def _criterion_callbacks(trainer: L.Trainer) -> list[CriterionCallback]:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, CriterionCallback)]
+
+
+def _prepared_by(callbacks: list[CriterionCallback], loader: Any) -> Any:
+    for callback in callbacks:
+        loader = callback.prepare_loader(loader)
+    return loader
 
 
 def _role_position(callback: CriterionCallback) -> int:

@@ -21,7 +21,7 @@ from noisylabels_pl.core.batch_filter import (
 from noisylabels_pl.core.criterion_callback import paused
 from noisylabels_pl.core.distributed import check_equal_batches
 from noisylabels_pl.core.gradient_callback import GradientCallback
-from noisylabels_pl.core.loss_interception import ALL_KINDS
+from noisylabels_pl.core.loss_call import ALL_KINDS
 from noisylabels_pl.core.needs import Needs
 from noisylabels_pl.data import Batch, Positions
 from noisylabels_pl.data.batch import keep_samples

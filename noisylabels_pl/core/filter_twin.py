@@ -20,7 +20,7 @@ from noisylabels_pl.core.batch_filter import (
     stop_bad_gradients,
 )
 from noisylabels_pl.core.distributed import check_equal_batches
-from noisylabels_pl.core.loss_interception import per_sample_losses
+from noisylabels_pl.core.loss_call import per_sample_losses
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.core.twin import TwinModule
 from noisylabels_pl.data import Batch

@@ -12,7 +12,8 @@ import lightning as L
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from noisylabels_pl.core.loss_interception import LossCall, LossInterception, LossKind, wrong_kind
+from noisylabels_pl.core.loss_call import LossCall, LossKind, wrong_kind
+from noisylabels_pl.core.loss_interception import LossInterception
 
 
 class LossRecorder:

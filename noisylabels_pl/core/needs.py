@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from noisylabels_pl.core.loss_interception import LossKind
+from noisylabels_pl.core.loss_call import LossKind
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.functional import check_choice
 
@@ -28,7 +28,7 @@ class Needs:
             batch, ``samples`` chooses the samples of an epoch. Callbacks on one criterion act in this order, and no two
             may have the same role.
         tasks: the tasks that it is for.
-        kinds: the kinds of losses that it can change, see :class:`~noisylabels_pl.core.loss_interception.LossCall`.
+        kinds: the kinds of losses that it can change, see :class:`~noisylabels_pl.core.loss_call.LossCall`.
         criterion: whether it changes losses at all; if not, no criterion is looked for.
         positions: whether it reads ``batch.index``, for which the training loader must be ``indexed``.
         gradient_norms: whether it asks for per-sample gradient norms

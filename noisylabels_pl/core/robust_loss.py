@@ -9,7 +9,7 @@ import lightning as L
 from torch import Tensor, nn
 
 from noisylabels_pl.core.criterion_callback import CriterionCallback
-from noisylabels_pl.core.loss_interception import LossKind, per_sample_losses
+from noisylabels_pl.core.loss_call import LossKind, per_sample_losses
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import Batch, Positions
 

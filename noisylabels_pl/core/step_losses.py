@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from noisylabels_pl.core.loss_interception import LossCall, depends_on, wrong_kind
+from noisylabels_pl.core.loss_call import LossCall, wrong_kind
+from noisylabels_pl.core.loss_interception import depends_on
 
 if TYPE_CHECKING:
     from noisylabels_pl.core.criterion_callback import CriterionCallback

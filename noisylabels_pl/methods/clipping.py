@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from noisylabels_pl.core import GradientCallback
-from noisylabels_pl.core.loss_interception import ALL_KINDS
+from noisylabels_pl.core.loss_call import ALL_KINDS
 from noisylabels_pl.functional import check_range
 
 

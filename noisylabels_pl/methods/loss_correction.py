@@ -37,14 +37,14 @@ class _LossCorrection(StagedMethod):
     def __init__(
         self,
         *,
-        T: TransitionSource,
-        path: str | None,
-        quantile: float | Literal["auto"],
-        strictly_below: bool,
-        warm_start: bool,
-        base: BaseLoss,
-        eps: float,
-        loader: DataLoader[Any] | None,
+        T: TransitionSource = "estimated",
+        path: str | None = None,
+        quantile: float | Literal["auto"] = "auto",
+        strictly_below: bool = False,
+        warm_start: bool = False,
+        base: BaseLoss = "ce",
+        eps: float = 0.0,
+        loader: DataLoader[Any] | None = None,
     ) -> None:
         check_choice("T", T, TransitionSource)
         check_choice("base", base, BaseLoss)
@@ -180,29 +180,6 @@ class ForwardCorrection(_LossCorrection):
         >>> [stage.name for stage in ForwardCorrection(T="known").stages()]
         ['corrected']
     """
-
-    def __init__(
-        self,
-        *,
-        T: TransitionSource = "estimated",
-        path: str | None = None,
-        quantile: float | Literal["auto"] = "auto",
-        strictly_below: bool = False,
-        warm_start: bool = False,
-        base: BaseLoss = "ce",
-        eps: float = 0.0,
-        loader: DataLoader[Any] | None = None,
-    ) -> None:
-        super().__init__(
-            T=T,
-            path=path,
-            quantile=quantile,
-            strictly_below=strictly_below,
-            warm_start=warm_start,
-            base=base,
-            eps=eps,
-            loader=loader,
-        )
 
     def corrected_loss(self, T: Tensor) -> nn.Module:
         return ForwardCorrectionLoss(T, base=self.base, eps=self.eps)

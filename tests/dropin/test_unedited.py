@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from noisylabels_pl import ELR, SPL, indexed
 from noisylabels_pl.core import CriterionCallback, Needs, Scores, SelectionCallback
-from noisylabels_pl.core.loss_interception import ALL_KINDS
+from noisylabels_pl.core.loss_call import ALL_KINDS
 from noisylabels_pl.data import Batch, Positions, Selection
 from tests.dropin import modules
 from tests.dropin.patterns import PATTERNS, Pattern, make_module, make_trainer

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from noisylabels_pl.report.tables.grid import Cell, Grid
-from noisylabels_pl.report.tables.paper import PaperNumbers
+from noisylabels_pl.report.tables.paper import PaperNumber, PaperNumbers
 from noisylabels_pl.report.tables.quantities import MEANINGS, Quantity, finite_values, meaning, quantity
 from noisylabels_pl.report.tables.statistics import Summary, summarize, welch_p_value
 
@@ -61,37 +61,48 @@ def lay_out(grid: Grid, numbers: Sequence[str], paper: PaperNumbers | None = Non
         paper: numbers to print beside the scores.
     """
     paper = paper or {}
-    methods = [*grid.methods, *(method for method, _, _ in paper if method not in grid.methods)]
-    methods = list(dict.fromkeys(methods))
-    columns = [
-        (problem, quantity(number, grid.metrics[problem]), number) for problem in grid.problems for number in numbers
-    ]
-    body = [[Entry(method)] for method in methods]
-    p_values = [Entry("Welch p")]
+    methods = list(dict.fromkeys([*grid.methods, *(method for method, _, _ in paper)]))
     usual_n = _usual_number_of_runs(grid)
-    for problem, shown, number in columns:
-        summaries = {}
-        for method in methods:
-            summary = _summary(grid.cells.get((method, problem)), shown)
-            if summary is not None:
-                summaries[method] = summary
-        best, p_value = _best_of(summaries) if shown.is_score else (None, "")
-        p_values.append(Entry(p_value))
-        for line, method in zip(body, methods, strict=True):
-            text = _text(grid.cells.get((method, problem)), shown, summaries.get(method), usual_n)
-            printed = paper.get((method, problem, number))
-            if printed is not None:
-                summary = summaries.get(method)
-                text += f" ({printed if summary is None else printed.compare(shown.factor * summary.mean)})"
-            line.append(Entry(text, method == best))
+    body = [[Entry(method)] for method in (*methods, "Welch p")]
+    labels = []
+    for problem in grid.problems:
+        for number in numbers:
+            shown = quantity(number, grid.metrics[problem])
+            printed = {method: paper.get((method, problem, number)) for method in methods}
+            cells = {method: grid.cells.get((method, problem)) for method in methods}
+            for line, entry in zip(body, _column(cells, shown, printed, usual_n), strict=True):
+                line.append(entry)
+            labels.append((problem, shown.label))
     notes = [meaning(number) for number in numbers if number in MEANINGS]
-    if any(entry.text for entry in p_values[1:]):
-        body.append(p_values)
+    if any(entry.text for entry in body[-1][1:]):
         notes.append("Welch p: two-sided p-value of the best against the runner-up.")
-    title, labels = _column_labels([(problem, shown.label) for problem, shown, _ in columns])
+    else:
+        body.pop()
     if usual_n > 1:
         notes.append(f"Mean and standard deviation (n - 1) of {usual_n} runs, unless a cell says otherwise.")
-    return Sheet(title, ["method", *labels], body, [*notes, *provenance(grid)])
+    title, header = _column_labels(labels)
+    return Sheet(title, ["method", *header], body, [*notes, *provenance(grid)])
+
+
+def _column(
+    cells: Mapping[str, Cell | None], shown: Quantity, printed: Mapping[str, PaperNumber | None], usual_n: int
+) -> list[Entry]:
+    """Return the entries of a column: one for each method, and the p-value."""
+    summaries = {}
+    for method, cell in cells.items():
+        summary = None if cell is None else summarize(finite_values(shown, cell.finished))
+        if summary is not None:
+            summaries[method] = summary
+    best, p_value = _best_of(summaries) if shown.is_score else (None, "")
+    entries = []
+    for method, cell in cells.items():
+        summary = summaries.get(method)
+        text = _text(cell, shown, summary, usual_n)
+        in_paper = printed[method]
+        if in_paper is not None:
+            text += f" ({in_paper if summary is None else in_paper.compare(shown.factor * summary.mean)})"
+        entries.append(Entry(text, method == best))
+    return [*entries, Entry(p_value)]
 
 
 def provenance(grid: Grid) -> list[str]:
@@ -127,10 +138,6 @@ def _short_commit(commit: str | None) -> str:
 def _usual_number_of_runs(grid: Grid) -> int:
     counts = Counter(len(cell.finished) for cell in grid.cells.values() if cell.finished)
     return counts.most_common(1)[0][0] if counts else 0
-
-
-def _summary(cell: Cell | None, shown: Quantity) -> Summary | None:
-    return None if cell is None else summarize(finite_values(shown, cell.finished))
 
 
 def _text(cell: Cell | None, shown: Quantity, summary: Summary | None, usual_n: int) -> str:
