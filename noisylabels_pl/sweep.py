@@ -1,4 +1,4 @@
-"""Run what a table still lacks: ``python -m noisylabels_pl.sweep method=ce,crust seed=0,1``."""
+"""Run the missing cells of a table: ``python -m noisylabels_pl.sweep method=ce,crust seed=0,1``."""
 
 from noisylabels_pl.cli.sweep import main
 

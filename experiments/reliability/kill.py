@@ -64,7 +64,15 @@ def main() -> None:
         trial.resume(folder)
         lost = not (folder / "result.json").exists()
         found = [] if lost else differences(whole, folder)
-        row = {"method": method, "scenario": scenario, **trial.seen, "equal": not lost and not found, "lost": lost}
+        commit = json.loads((whole / "result.json").read_text())["commit"]
+        row = {
+            "commit": commit,
+            "method": method,
+            "scenario": scenario,
+            **trial.seen,
+            "equal": not lost and not found,
+            "lost": lost,
+        }
         row["differences"] = found[:5]
         rows.append(row)
         print(json.dumps(row), flush=True)

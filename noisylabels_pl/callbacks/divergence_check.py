@@ -15,7 +15,7 @@ class DivergedError(ArithmeticError):
     """A fit whose loss or weights are not finite any more.
 
     Args:
-        problem: what is not finite.
+        problem: names the values that are not finite, such as ``the training loss is nan``.
         epoch: in which it was noticed, counted from 0.
         step: optimizer steps until then.
     """

@@ -1,4 +1,4 @@
-"""The cells of a sweep: each is one run, in a folder that follows from what it runs."""
+"""The cells of a sweep: each is one run, in a folder that follows from its configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SweepCell:
     """One run of a sweep.
 
     Attributes:
-        overrides: what the command line of the run says, without its folder.
+        overrides: of the run's command line, without its folder.
         folder: of the run.
         config_dir: a folder of the user's own configuration files, if any.
     """

@@ -31,7 +31,7 @@ _SET_BY_RUN = {
 def check_config(config: DictConfig) -> None:
     """Check a composed configuration before anything is made of it.
 
-    Classes and functions check their own arguments. This checks what none of them sees.
+    Classes and functions check their own arguments. This finds the mistakes that none of them sees.
 
     Args:
         config: composed from ``conf/`` and the command line.

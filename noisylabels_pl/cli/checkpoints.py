@@ -42,12 +42,12 @@ class Checkpoints(Checkpoint):
 
     Args:
         folder: for the checkpoints.
-        saving: what to write. ``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the end;
+        saving: the files to write. ``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the end;
             ``False``: none of them.
         monitor: the metric that chooses ``best.ckpt``; a name that ends in ``loss`` is minimized, others are maximized.
             ``None``: no ``best.ckpt``.
         always_best: whether to write ``best.ckpt`` whatever ``saving`` is.
-        run: what ``last.ckpt`` says of the run: its resolved ``config`` and the ``stage``, as JSON types.
+        run: the resolved ``config`` of the run and the name of its ``stage``, as JSON types, for ``last.ckpt``.
 
     Attributes:
         best_score: the best value of ``monitor`` so far; ``None`` before there is one.
@@ -151,7 +151,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the file that it replaces, so that a crash or a full disk leaves the old one whole.
 
     Lightning's own way writes to the folder for temporary files and copies the file from there, if that folder lies on
-    another file system; what interrupts the copy destroys the old checkpoint, too.
+    another file system; an interruption of the copy destroys the old checkpoint, too.
 
     Example:
         >>> trainer = L.Trainer(plugins=[AtomicCheckpointIO()], logger=False, enable_checkpointing=False)
@@ -209,7 +209,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of its run.
+    """Return the configuration and the stage that a checkpoint keeps.
 
     Args:
         path: a ``last.ckpt``.

@@ -177,7 +177,7 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
             draw_transitions(matrices, title, folder / "transition.png")
         draw_curves(result["history"], title, folder / "curves.png", result["pool_precision"], result["best_epoch"])
     finally:
-        # Last, because it marks a finished run, which is not resumed; but also if a figure fails.
+        # Last: a run with a result counts as finished and is not resumed. The numbers are kept if a figure fails.
         with write_atomically(folder / RESULT) as path:
             path.write_text(json.dumps(result, indent=1, allow_nan=False))
     console = Console()

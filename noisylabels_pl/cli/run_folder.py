@@ -1,4 +1,4 @@
-"""The folder of a run: what is saved there, and whether a run may go on in it."""
+"""The folder of a run: starting there, and whether a run may go on in it."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ def check_is_free(folder: Path) -> None:
 
 @rank_zero_only
 def save_start(config: DictConfig, job: Job) -> None:
-    """Write what the run can be started again with, before anything else is done.
+    """Write the files from which the run can be started again, before anything else is done.
 
-    ``run.json`` has what ``config.yaml`` does not say: the chosen names, and where the run was started.
+    ``run.json`` adds to ``config.yaml`` the chosen names, and the folder that the run was started in.
 
     Args:
-        config: of the run. It is compared with that of an interrupted run later, which is therefore left.
+        config: of the run. A folder with progress keeps its own, because the two are compared later.
         job: the run.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def save_start(config: DictConfig, job: Job) -> None:
     names = {group: name for group, name in job.names.items() if not group.startswith("hydra/")}
     origin = {"names": names, "folder": str(job.folder), "started_in": os.getcwd()}
     with write_atomically(job.folder / ORIGIN) as partial:
-        # Not by OmegaConf, to which a folder named ${x} is an interpolation.
+        # OmegaConf would take the ${x} in the name of a folder for an interpolation.
         partial.write_text(json.dumps(origin, indent=1))
 
 
@@ -131,7 +131,7 @@ def save_config(config: DictConfig, folder: Path) -> None:
 
 
 def read_job(folder: Path) -> tuple[DictConfig, Job, Path]:
-    """Read what a run was started with.
+    """Read the configuration and the origin of a run.
 
     Args:
         folder: of the run. It may have been moved: paths into it, as loggers have them, follow.

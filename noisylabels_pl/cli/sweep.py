@@ -1,4 +1,4 @@
-"""The command ``python -m noisylabels_pl.sweep``: run what a table still lacks."""
+"""The command ``python -m noisylabels_pl.sweep``: run the missing cells of a table."""
 
 from __future__ import annotations
 

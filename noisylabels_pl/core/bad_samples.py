@@ -84,7 +84,7 @@ class BadSamples:
                 raise ValueError(_message(is_bad, index, remedy))
 
     def forget(self) -> None:
-        """Forget what was noted."""
+        """Forget all notes."""
         self._unread = []
 
 
@@ -112,7 +112,7 @@ def listed(kind: str, numbers: Tensor) -> str:
 
 
 def _bad_rows(batch: Any) -> list[Tensor]:
-    """Return for each floating-point tensor of a batch which of its rows ``(B,)`` hold a number that is not usable."""
+    """Return the rows ``(B,)`` of each floating-point tensor of a batch that hold an unusable number, as masks."""
     masks: list[Tensor] = []
 
     def add_mask(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 
 class HasBudget(Protocol):
-    """A method that can say what a fit is too short for."""
+    """A method that checks whether a fit is long enough for it."""
 
     def check_budget(self, epochs: float, steps: float) -> list[str]:
         """See :meth:`noisylabels_pl.core.CriterionCallback.check_budget`."""

@@ -1,4 +1,4 @@
-"""What a callback states about itself: its role, and what it needs."""
+"""The statement of a callback about itself: its role and its needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROLE_MEANING: dict[Role, str] = {
 
 @dataclass(frozen=True)
 class Needs:
-    """What a :class:`~noisylabels_pl.core.CriterionCallback` does to the losses, and what it needs for that.
+    """The effect of a :class:`~noisylabels_pl.core.CriterionCallback` on the losses, and its needs.
 
     Attributes:
         role: ``loss`` replaces the loss of each sample, ``mixing`` mixes samples, ``weights`` weights the samples of a

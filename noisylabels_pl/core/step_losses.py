@@ -24,7 +24,7 @@ class StepLosses:
     Attributes:
         callbacks: see above.
         name: of the loss that they changed, if any.
-        results: what the step got for it, one a call.
+        results: the values that the step got for it, one a call.
         refusals: why other losses were left alone.
     """
 

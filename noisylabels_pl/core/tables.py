@@ -199,7 +199,7 @@ class SampleTable:
 
 
 def _first_occurrence(index: Tensor) -> Tensor:
-    """Return for each entry of the index ``(B,)`` the place at which its value stands first, without a wait."""
+    """Return the place of the first equal entry for each entry of an index, ``(B,)``, without a wait for the device."""
     order = index.argsort(stable=True)  # equal values stay in the order of their places
     return order[torch.searchsorted(index[order], index)]
 

@@ -81,7 +81,7 @@ def save_tensors(value: Any, path: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes left of files that they were writing by :func:`write_atomically`.
+    """Remove the unfinished files of processes that were killed during :func:`write_atomically`.
 
     Args:
         folder: it and all folders in it. No process may be writing there.

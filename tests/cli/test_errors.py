@@ -75,7 +75,9 @@ def test_a_key_of_ones_own_may_serve_an_interpolation(cli: Cli) -> None:
 
 
 def test_a_constructors_argument_may_be_added(cli: Cli) -> None:
-    cli(*SHORT, "method=ce", "trainer.max_epochs=1", "+trainer.gradient_clip_val=1", "+net.hidden=[32]")
+    folder = cli(*SHORT, "method=ce", "trainer.max_epochs=1", "+trainer.gradient_clip_val=1", "+net.hidden=[32]")
+    config = json.loads((folder / "result.json").read_text())["config"]
+    assert (config["trainer"]["gradient_clip_val"], config["net"]["hidden"]) == (1, [32])
 
 
 def test_a_file_of_options_must_reach_the_keys_that_it_is_meant_for(

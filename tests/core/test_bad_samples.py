@@ -146,8 +146,11 @@ def test_a_number_that_overflows_in_the_network_is_named(bad: float) -> None:
 
 def test_a_loss_that_is_not_finite_for_another_reason_is_left_to_the_user() -> None:
     bad = BadSamples()
-    bad.add(torch.tensor([True, True]), [torch.zeros(2, 3), torch.tensor([1, 0])], index=torch.arange(2))
-    bad.read()
+    overflowed = torch.tensor([True, True])
+    bad.add(overflowed, [torch.zeros(2, 3), torch.tensor([1, 0])], index=torch.arange(2))
+    bad.read()  # would raise
+    with pytest.raises(ValueError, match="sample 1 are not"):
+        bad.add(overflowed, [torch.tensor([0.0, float("nan")])], index=torch.arange(2))
 
 
 @pytest.mark.gpu

@@ -34,7 +34,9 @@ def test_steps_may_end_a_fit_before_its_epochs(digits: Make, classifier: Make, m
 
 
 def test_trying_the_code_is_not_refused(digits: Make, classifier: Make, make_trainer: Make) -> None:
-    make_trainer(Crust(warmup_epochs=5), fast_dev_run=True).fit(classifier(), datamodule=digits())
+    trainer = make_trainer(Crust(warmup_epochs=5), fast_dev_run=True)
+    trainer.fit(classifier(), datamodule=digits())
+    assert trainer.global_step == 1
 
 
 def test_a_ramp_that_is_longer_than_the_fit_is_a_warning(digits: Make, make_trainer: Make) -> None:

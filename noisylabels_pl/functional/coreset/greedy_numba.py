@@ -88,7 +88,7 @@ class _Blocks(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What greedy changes in place.
+    """The state of greedy, which is changed in place.
 
     Attributes:
         gains: ``(64 * n / 64,)``, ``-inf`` for picks and for fillings of the last block.

@@ -129,7 +129,10 @@ def lower_gains_from_pairs(
     distances: Array,
     num_threads: int,
 ) -> Array:
-    """Do what :func:`lower_gains` does, with all pairs in memory; the arguments are those of other kernels."""
+    """Let a pick cover points, as :func:`lower_gains` does, with all pairs in memory.
+
+    The arguments are those of :func:`lower_gains` and :func:`pick_from_pairs`.
+    """
     num_blocks, d, _ = blocks.shape
     changes = np.zeros((num_threads, num_blocks * BLOCK_SIZE))
     for thread in prange(num_threads):

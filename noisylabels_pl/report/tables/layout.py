@@ -30,7 +30,7 @@ class Sheet:
     """A table of texts.
 
     Attributes:
-        title: what all columns have in common, or empty.
+        title: the part that the labels of all columns share, or empty.
         header: labels of the columns.
         body: the lines; the first entry of each is its label.
         notes: sentences below the table.
@@ -173,7 +173,7 @@ def _best_of(summaries: dict[str, Summary]) -> tuple[str | None, str]:
 
 
 def _column_labels(columns: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
-    """Return what all columns share, and a label for each column that tells it from the others."""
+    """Return the part that the labels of all columns share, and the rest of each label."""
     problems = {problem for problem, _ in columns}
     labels = {label for _, label in columns}
     if len(problems) == 1:

@@ -1,4 +1,4 @@
-"""What a table can show of a run."""
+"""The numbers that a table can show of a run."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def compact(result: Mapping[str, Any]) -> Row:
 
 
 def portable(row: Row) -> Row:
-    """Return a row without what belongs to one machine: where its folder and its data lie."""
+    """Return a row without the paths of one machine: those of its folder and of its data."""
     data = row["data"] | {"origin": Path(row["data"]["origin"]).name}
     config = {key: value for key, value in row["config"].items() if key not in ("resume", "logger")}
     config["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "path")}
