@@ -42,8 +42,8 @@ class Checkpoints(Checkpoint):
 
     Args:
         folder: for the checkpoints.
-        saving: the files to write. ``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the end;
-            ``False``: none of them.
+        saving: the files to write. ``True``: ``last.ckpt`` and ``best.ckpt``; ``"weights"``: ``weights.ckpt`` at the
+            end; ``False``: none of them.
         monitor: the metric that chooses ``best.ckpt``; a name that ends in ``loss`` is minimized, others are maximized.
             ``None``: no ``best.ckpt``.
         always_best: whether to write ``best.ckpt`` whatever ``saving`` is.
