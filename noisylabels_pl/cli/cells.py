@@ -91,7 +91,7 @@ def make_cells(overrides: Sequence[str], root: Path, config_dir: Path | None = N
             cells[folder] = SweepCell(chosen, folder, config_dir)
     for key in sorted(wanted - used):
         known = {name for names in options.values() for name in names}
-        raise ValueError(f"in no method of the sweep, {unknown_key_message(key, sorted(known))}")
+        raise ValueError(unknown_key_message(key, sorted(known)))
     return list(cells.values())
 
 

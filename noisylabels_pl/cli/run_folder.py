@@ -154,7 +154,10 @@ def read_job(folder: Path) -> tuple[DictConfig, Job, Path]:
         raise FileNotFoundError(f"there is no folder {folder}")
     for name in (CONFIG, ORIGIN):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} is not the folder of a run: it has no {name}")
+            raise ValueError(
+                f"{folder} is not the folder of a run: it has no {name}; name the folder of one, or repeat the "
+                "command of the sweep"
+            )
     config = _load_yaml(folder / CONFIG)
     origin = json.loads((folder / ORIGIN).read_text())
     escaped = str(folder).replace("${", "\\${")  # or OmegaConf would interpolate

@@ -19,7 +19,7 @@ from rich.console import Console
 from noisylabels_pl.cli.cells import SweepCell, make_cells
 from noisylabels_pl.cli.errors import composition_message
 from noisylabels_pl.cli.run_files import best_validation_score, read_result
-from noisylabels_pl.cli.sweep import run_cells
+from noisylabels_pl.cli.sweep import positive_int, run_cells
 
 if TYPE_CHECKING:
     import optuna
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         while len(_finished(study)) < options.trials:
             _run_trial(study, overrides, options, console)
     except ImportError:
-        sys.exit("error: a search needs Optuna; pip install 'noisylabels-pl[search]'")
+        sys.exit("error: a search needs Optuna; pip install optuna")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {composition_message(error)}")
     except (ValueError, OSError) as error:
@@ -143,9 +143,9 @@ def _finished(study: optuna.Study) -> list[Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m noisylabels_pl.search", description=_DESCRIPTION)
     parser.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help="as of python -m noisylabels_pl")
-    parser.add_argument("--trials", type=int, default=20, help="of the whole search (default: 20)")
+    parser.add_argument("--trials", type=positive_int, default=20, help="of the whole search (default: 20)")
     parser.add_argument("--seeds", type=lambda text: text.split(","), default=["0"], help="of each trial (default: 0)")
-    parser.add_argument("--jobs", type=int, default=1, help="how many seeds at the same time (default: 1)")
+    parser.add_argument("--jobs", type=positive_int, default=1, help="how many seeds at the same time (default: 1)")
     parser.add_argument("--folder", type=Path, default=Path("search"), help="of all runs (default: search)")
     parser.add_argument("--config-dir", type=Path, help="a folder of configuration files of your own")
     return parser

@@ -171,10 +171,17 @@ def _last_line(cell: SweepCell) -> str:
     return (errors or lines or ["no output"])[-1]
 
 
+def positive_int(text: str) -> int:
+    """Return the whole number from 1 that an option of a command line has."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m noisylabels_pl.sweep", description=_DESCRIPTION)
     parser.add_argument("overrides", nargs="+", metavar="KEY=VALUE,...", help="as of python -m noisylabels_pl")
-    parser.add_argument("--jobs", type=int, default=1, help="how many runs at the same time (default: 1)")
+    parser.add_argument("--jobs", type=positive_int, default=1, help="how many runs at the same time (default: 1)")
     parser.add_argument("--folder", type=Path, default=Path("sweeps"), help="of all runs (default: sweeps)")
     parser.add_argument("--config-dir", type=Path, help="a folder of configuration files of your own")
     parser.add_argument("--commands", action="store_true", help="print the commands that are still to run, and stop")

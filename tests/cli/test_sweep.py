@@ -153,6 +153,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert result.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
+def test_a_number_of_jobs_that_cannot_be(jobs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["method=ce", f"--jobs={jobs}"])
+    assert f"argument --jobs: must be a whole number from 1, got '{jobs}'" in capsys.readouterr().err
+
+
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for overrides in (["method=crusty"], ["method=ce", "optim.lrr=1"], ["seed=[0"]):
         with pytest.raises(SystemExit) as error:

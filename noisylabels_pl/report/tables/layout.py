@@ -127,7 +127,7 @@ def _counted(counts: Counter[str]) -> str:
     """Return the names, with the number of runs of each if there are several."""
     if len(counts) == 1:
         return next(iter(counts))
-    return "; ".join(f"{name} ({count} runs)" for name, count in counts.most_common())
+    return "; ".join(f"{name} ({count} run{'s' * (count > 1)})" for name, count in counts.most_common())
 
 
 def _short_commit(commit: str | None) -> str:

@@ -226,7 +226,7 @@ def test_the_origin_of_the_numbers_is_below(save_run: SaveRun, runs: Path) -> No
     save_run("gce", 0, commit="b" * 40 + "-dirty")
     text = str(make_table(read_rows([runs]), ["last"]))
     assert "Seeds 0, 1, 2." in text
-    assert "Commits: aaaaaaaaaaaa (12 runs); bbbbbbbbbbbb-dirty (1 runs)." in text
+    assert "Commits: aaaaaaaaaaaa (12 runs); bbbbbbbbbbbb-dirty (1 run)." in text
     assert "torch 2.0, lightning 2.1, python 3.11" in text
     assert "digits (SHA-256 000000000000)" in text
 
