@@ -30,7 +30,7 @@ _NOTES = (
 
 
 # Runs of one method that differ in these are of other experiments.
-_BY = "--by=trainer.max_epochs,optim.momentum"
+_BY = "--by=trainer.max_epochs,optim.momentum,net.dropout"
 
 
 def method_page(method: Method) -> str:

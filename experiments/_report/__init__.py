@@ -2,7 +2,6 @@
 
 Each module writes one document, from the repository root:
 
-    python -m experiments._report.accuracy FOLDER RUNS    the table of FOLDER/README.md, for loss_correction
     python -m experiments._report.crust RUNS              the table of experiments/crust/README.md
     python -m experiments._report.prl RUNS                the tables of experiments/prl/README.md
 """

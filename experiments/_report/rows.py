@@ -28,20 +28,6 @@ def group_by(rows: Sequence[Row], key: Callable[[Row], Any]) -> dict[Any, list[R
     return groups
 
 
-def check_seeds(groups: dict[str, list[Row]]) -> None:
-    """Exit with an error if a group has two runs of one seed: the folder then holds several experiments."""
-    for name, runs in groups.items():
-        seeds = {run["config"]["seed"] for run in runs}
-        if len(seeds) < len(runs):
-            raise SystemExit(f"{name} has two runs of one seed; give a folder with the runs of one experiment")
-
-
-def last_value(row: Row, metric: str) -> float | None:
-    """Return a metric after the last epoch; ``None`` if the run did not log it."""
-    values = row["history"].get(metric)
-    return values[-1] if values else None
-
-
 def mean_std(fractions: Sequence[float | None]) -> str:
     """Return ``mean ± standard deviation`` (n - 1) in per cent.
 

@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from experiments._report import accuracy, crust, prl
+from experiments._report import crust, prl
 from experiments._report.markdown import markdown_table, replace_section
 from experiments._report.rows import (
-    check_seeds,
     group_by,
-    last_value,
     mean_std,
     provenance,
     read_rows,
@@ -103,12 +101,6 @@ def test_groups_keep_the_order_of_the_rows() -> None:
     assert [row["config"]["seed"] for row in groups["ce"]] == [0, 1]
 
 
-def test_two_runs_of_one_seed_are_refused() -> None:
-    check_seeds({"ce": [make_row(seed=0), make_row(seed=1)]})
-    with pytest.raises(SystemExit, match="ce has two runs of one seed"):
-        check_seeds({"ce": [make_row(seed=0), make_row(seed=0)]})
-
-
 @pytest.mark.parametrize(
     ("fractions", "shown"),
     [
@@ -121,11 +113,6 @@ def test_two_runs_of_one_seed_are_refused() -> None:
 )
 def test_mean_and_deviation(fractions: list[float | None], shown: str) -> None:
     assert mean_std(fractions) == shown
-
-
-def test_the_last_value_of_a_metric() -> None:
-    assert last_value(make_row(value=0.75), "train/memorized") == 0.75
-    assert last_value(make_row(), "train/recovered") is None
 
 
 def test_provenance() -> None:
@@ -144,36 +131,6 @@ def test_markdown(document: Path) -> None:
 
 
 # --- the reports ------------------------------------------------------------------------------------------------------
-
-
-def test_accuracy(document: Path, tmp_path: Path) -> None:
-    rows = [make_row("ce", seed, 0.5 + seed / 4) for seed in (0, 1)]
-    rows += [make_row("elr", seed, method_options={"penalty": "kl", "lam": 3}) for seed in (0, 1)]
-    accuracy.write(document, save(tmp_path / "runs", rows))
-    text = document.read_text()
-    assert text.startswith("# Title")
-    assert text.endswith("The end.\n")
-    assert "Seeds 0, 1; " in text
-    table = accuracy.table(rows)
-    assert f"{table}\n\nSeeds" in text
-    assert "T off by" not in table
-    assert cells(table) == [
-        ["`method=ce`", "2", *["62.5 ± 17.7"] * 5],
-        ["`method=elr method.penalty=kl`", "2", *["50.0 ± 0.0"] * 5],
-    ]
-
-
-def test_accuracy_with_a_transition_matrix() -> None:
-    estimated = make_row("forward", method_options={"T": "estimated"}, transition={"T": [], "error": 0.125})
-    known = make_row("forward", method_options={"T": "known"})
-    table = accuracy.table([estimated, known])
-    assert "T off by" in table
-    assert [(line[0], line[-1]) for line in cells(table)] == [
-        ("`method=forward method.T=estimated`", "12.5"),
-        ("`method=forward method.T=known`", "n/a"),
-    ]
-    with pytest.raises(SystemExit, match=r"`?method=forward method.T=known`? has two runs of one seed"):
-        accuracy.table([known, known])
 
 
 def test_crust(document: Path, tmp_path: Path) -> None:
@@ -251,7 +208,6 @@ def test_rows_of_real_runs(cli: Cli) -> None:
     short = ("trainer=cpu", "trainer.max_epochs=2", "data.train_size=300", "method.warmup_epochs=0")
     folders = [cli("method=crust", *short, f"seed={seed}", folder=f"runs/{seed}") for seed in (0, 1)]
     rows = read_rows(folders[0].parent)
-    assert cells(accuracy.table(rows))[0][:2] == ["`method=crust`", "2"]
     assert cells(crust.table(rows))[0][:2] == ["`crust`", "predicted"]
     assert cells(prl.classification_table(rows))[0][:3] == ["sym 0.4", "`crust`", "2"]
     assert "Seeds 0, 1; " in provenance(rows)
@@ -260,7 +216,7 @@ def test_rows_of_real_runs(cli: Cli) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("arguments", [["accuracy", "experiments/loss_correction"], ["crust"], ["prl"]])
+@pytest.mark.parametrize("arguments", [["crust"], ["prl"]])
 def test_the_reports_run_from_the_repository_root(arguments: list[str], tmp_path: Path) -> None:
     module, *others = arguments
     command = [sys.executable, "-m", f"experiments._report.{module}", *others, str(tmp_path)]
