@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ class Trial:
         resume = [sys.executable, "-m", "noisylabels_pl.resume", str(folder)]
         done = subprocess.run(resume, env=self.environment, capture_output=True, text=True)
         if done.returncode:
-            self.seen["error"] = done.stderr[-300:]
+            self.seen["error"] = done.stderr[-300:].replace(str(self.folder), "FOLDER")
 
     def tidy_up(self) -> None:
         """Remove the run's files."""
@@ -178,22 +178,21 @@ def fill_the_disk(trial: Trial) -> Path:
     trial.disks.append(disk)
     folder = disk / "run"
     process = trial.start(folder)
-    time.sleep(trial.rng.uniform(0, trial.seconds))
+    time.sleep(trial.rng.uniform(0, trial.seconds / 2))  # later, some runs have nothing to write any more
     with filled(disk):
         _, errors = process.communicate()
         trial.seen["exit_code"] = process.returncode
-        trial.seen["message"] = errors.decode().strip()[:300]
+        trial.seen["message"] = errors.decode().strip()[:300].replace(str(disk), "DISK")
     return folder
 
 
 @contextmanager
 def filled(disk: Path) -> Any:
-    """Fill a disk while the block runs, but for less than a checkpoint takes."""
+    """Fill a disk to its last byte while the block runs."""
     filler = disk / "filler"
-    with filler.open("wb") as file:
-        while shutil.disk_usage(disk).free > 2**19:
-            file.write(bytes(2**18))
-            file.flush()
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**12))
     try:
         yield
     finally:
