@@ -93,8 +93,8 @@ def as_label_vector(name: str, labels: Array, ids: Sequence[str] | None = None) 
         if not is_one_hot.all():
             row = int(np.flatnonzero(~is_one_hot)[0])
             raise ValueError(
-                f"{name} of {_sample(row, ids)} is {labels[row][:5].tolist()}, which is not one-hot; give each sample one "
-                "class"
+                f"{name} of {_sample(row, ids)} is {labels[row][:5].tolist()}, which is not one-hot; give each sample "
+                "one class"
             )
         return labels.argmax(
             1

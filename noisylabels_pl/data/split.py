@@ -57,8 +57,8 @@ def split_off_test(labels: Tensor, test_fraction: float, seed: int) -> tuple[Ten
     size = round(test_fraction * len(labels))
     if not 0 < size < len(labels):
         raise ValueError(
-            f"test_fraction={test_fraction} of {len(labels)} samples is {size} for the test and {len(labels) - size} for "
-            "training; set another fraction"
+            f"test_fraction={test_fraction} of {len(labels)} samples is {size} for the test and {len(labels) - size} "
+            "for training; set another fraction"
         )
     everything = torch.arange(len(labels))
     test_rows, train_rows = stratified_split(everything, labels, size, np.random.default_rng([seed, 5]))
