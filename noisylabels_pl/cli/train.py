@@ -208,6 +208,7 @@ class StageFitter:
         (self.folder / RESULT).unlink(missing_ok=True)  # of a finished run that goes on with a longer budget
         save_config(self.config, self.folder)
         self.datamodule.labels.save(self.folder / "noise.npz")
+        self.datamodule.save_split(self.folder / "split.csv")
         checkpoints = self.folder_of(stage) / "checkpoints"
         if checkpoint is not None and checkpoint.parent.resolve() != checkpoints.resolve():
             # The checkpoint knows the score of the best epoch, and a run that goes on elsewhere needs its weights, too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisylabels_pl.data.samples import Samples
+
 Array = NDArray[Any]
+
+# As many images determine the mean and standard deviation of their channels to about a hundredth.
+_SAMPLES_READ = 2000
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Hold a dataset in memory, with the facts that noise, networks and reports need.
+    """Hold a dataset, with the facts that noise, networks and reports need.
 
     Attributes:
-        x_train: ``(n, d)`` features, or ``(n, C, H, W)`` images; uint8 or floating point.
+        x_train: ``(n, d)`` features or ``(n, C, H, W)`` images, uint8 or floating point; or ``(n, length)`` int64 words
+            of texts, 0 for padding. In memory, or read when a batch needs them.
         y_train: ``(n,)`` int64 labels in ``0..num_outputs - 1``; for regression ``(n, q)`` float32 targets, each
             coordinate with mean 0 and standard deviation 1.
         x_test: test samples, in the layout of ``x_train``.
@@ -31,6 +38,10 @@ class Arrays:
         asymmetric_map: ``{class: class it is mistaken for}`` by name; for regression the same with coordinates.
         y_train_clean: true labels of the training set, or ``None`` if they are unknown; equal to ``y_train`` where
             ``y_train`` is correct.
+        train_ids: what each training sample is called in the user's files, such as a path or a row; ``None`` if they
+            have no names.
+        test_ids: the same of the test samples.
+        warnings: what the user should know of the data, such as files that were skipped.
 
     Example:
         >>> from noisylabels_pl.data import Digits
@@ -41,9 +52,9 @@ class Arrays:
         (10, False)
     """
 
-    x_train: Tensor
+    x_train: Samples
     y_train: Tensor
-    x_test: Tensor
+    x_test: Samples
     y_test: Tensor
     class_names: tuple[str, ...]
     mean: Tensor
@@ -51,6 +62,9 @@ class Arrays:
     origin: str
     asymmetric_map: dict[str, str] = field(default_factory=dict)
     y_train_clean: Tensor | None = None
+    train_ids: Sequence[str] | None = None
+    test_ids: Sequence[str] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def num_outputs(self) -> int:
@@ -63,12 +77,19 @@ class Arrays:
         return self.y_train.is_floating_point()
 
     def digest(self) -> str:
-        """Return the SHA-256 of samples and labels, including their shapes and types."""
+        """Return the SHA-256 of samples and labels, including their shapes and types.
+
+        Of samples that are not in memory, their names, sizes and the like are hashed.
+        """
         hasher = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test, self.y_train_clean):
-            if array is not None:
-                hasher.update(f"{tuple(array.shape)} {array.dtype}".encode())
+            if array is None:
+                continue
+            hasher.update(f"{tuple(array.shape)} {array.dtype}".encode())
+            if isinstance(array, Tensor):
                 hasher.update(array.contiguous().numpy().tobytes())
+            else:
+                array.update_digest(hasher)
         return hasher.hexdigest()
 
 
@@ -229,11 +250,11 @@ def check_classes(name: str, y: Tensor, num_classes: int) -> None:
         )
 
 
-def mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_std(x: Samples) -> tuple[Tensor, Tensor]:
     """Return the mean and the standard deviation of each feature, or of each channel of images.
 
     Args:
-        x: ``(n, d)`` features or ``(n, C, H, W)`` images of any type.
+        x: ``(n, d)`` features or ``(n, C, H, W)`` images of any type. Of samples outside of memory, some are read.
 
     Returns:
         Mean and standard deviation, float32, ``(d,)`` for features and ``(C, 1, 1)`` for images. The standard deviation
@@ -243,6 +264,8 @@ def mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
         >>> mean_and_std(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
         (tensor([2., 7.]), tensor([1., 1.]))
     """
+    if not isinstance(x, Tensor):
+        x = x[torch.linspace(0, len(x) - 1, min(len(x), _SAMPLES_READ)).round().long()]
     dims = [0] if x.ndim == 2 else [0, 2, 3]
     count = x.numel() / x.shape[1]
     # In chunks, because a float64 copy of all images at once would take eight times the memory of their bytes.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from noisylabels_pl.data.samples import Samples
 
 # The type of the one number that stores all channels of a pixel, by the bytes of the pixel.
 _PIXEL_TYPES = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
@@ -15,7 +18,7 @@ class Augmentation(NamedTuple):
     """The crop and the flip of each image of a batch.
 
     Attributes:
-        offsets: ``(B, 2)`` int64 in ``0..2 * padding``: row and column of the padded image at which the crop starts.
+        offsets: ``(B, 2)`` int64: row and column of the padded image at which the crop starts.
         flips: ``(B,)`` bool: whether the image is mirrored left to right, after cropping.
     """
 
@@ -32,6 +35,7 @@ class PaddedImages:
     Args:
         x: ``(n, C, H, W)`` images of any type.
         padding: pixels of zeros to add on every side. Zeros are black, because images are not normalized yet.
+        crop_size: height and width of the crops; ``None`` for those of the images.
 
     Example:
         >>> images = PaddedImages(torch.arange(6).view(1, 1, 2, 3), padding=1)
@@ -43,18 +47,20 @@ class PaddedImages:
                   [0, 0, 0]]]])
     """
 
-    def __init__(self, x: Tensor, padding: int) -> None:
+    def __init__(self, x: Tensor, padding: int, crop_size: int | None = None) -> None:
         self.channels, self.height, self.width = x.shape[1:]
         self.padding = padding
+        self.crop_size = crop_size
         self.dtype = x.dtype
         self.stored = x.new_zeros(self.stored_shape(x, padding))
-        self._without_padding()[..., : self.channels] = x.permute(0, 2, 3, 1)
+        inside = self.stored[:, padding : padding + self.height, padding : padding + self.width]
+        inside[..., : self.channels] = x.permute(0, 2, 3, 1)
         if x.dtype == torch.uint8 and self.channels <= 4:
             bytes_per_pixel = self.stored.shape[3]
             self.stored = self.stored.view(_PIXEL_TYPES[bytes_per_pixel])  # (n, padded height, padded width, 1)
 
     @staticmethod
-    def stored_shape(x: Tensor, padding: int) -> tuple[int, ...]:
+    def stored_shape(x: Samples, padding: int) -> tuple[int, ...]:
         """Return the shape ``(n, padded height, padded width, stored channels)`` in which ``x`` would be stored."""
         num_images, channels, height, width = x.shape
         # Three colors get an unused fourth byte, because there is no integer type of three bytes.
@@ -62,7 +68,7 @@ class PaddedImages:
         return num_images, height + 2 * padding, width + 2 * padding, stored_channels
 
     def gather(self, indices: Tensor, augmentation: Augmentation | None = None) -> Tensor:
-        """Return some of the images, cropped and flipped if an augmentation is given.
+        """Return some of the images, cropped and flipped if an augmentation is given, otherwise cut out of the middle.
 
         Args:
             indices: ``(B,)`` int64 rows of ``x``.
@@ -71,32 +77,31 @@ class PaddedImages:
         Returns:
             ``(B, C, H, W)`` in the type of ``x``.
         """
+        height = self.crop_size or self.height
+        width = self.crop_size or self.width
         if augmentation is None:
-            chosen = self._without_padding()[indices]
+            top = self.padding + (self.height - height) // 2
+            left = self.padding + (self.width - width) // 2
+            chosen = self.stored[:, top : top + height, left : left + width][indices]
         else:
             offsets, flips = augmentation
             # Rows (B, H) and columns (B, W) of the padded images at which the pixels of the result lie.
-            columns = torch.arange(self.width, device=indices.device)
+            columns = torch.arange(width, device=indices.device)
             columns = torch.where(flips[:, None], columns.flip(0), columns) + offsets[:, 1:]
-            rows = torch.arange(self.height, device=indices.device) + offsets[:, :1]
+            rows = torch.arange(height, device=indices.device) + offsets[:, :1]
             chosen = self.stored[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
         return chosen.view(self.dtype)[..., : self.channels].permute(0, 3, 1, 2).contiguous()
 
-    def _without_padding(self) -> Tensor:
-        """Return a view of the stored images that leaves their padding out."""
-        rows = slice(self.padding, self.padding + self.height)
-        columns = slice(self.padding, self.padding + self.width)
-        return self.stored[:, rows, columns]
 
-
-def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) -> Tensor:
+def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int, crop_size: int | None = None) -> Tensor:
     """Return randomly cropped and mirrored images, given the crop and the flip of each.
 
     Args:
         x: ``(B, C, H, W)`` images of any type, not normalized yet, so that the zeros are black.
-        offsets: ``(B, 2)`` int64 in ``0..2 * padding``: row and column of the padded image at which the crop starts.
+        offsets: ``(B, 2)`` int64: row and column of the padded image at which the crop starts.
         flips: ``(B,)`` bool: whether the image is mirrored left to right.
         padding: pixels added on every side before cropping.
+        crop_size: height and width of the crops; ``None`` for those of the images.
 
     Returns:
         ``(B, C, H, W)`` in the type of ``x``. All tensors must be on one device.
@@ -107,4 +112,57 @@ def crop_and_flip(x: Tensor, offsets: Tensor, flips: Tensor, *, padding: int) ->
         tensor([[[[0, 1, 2]]]])
     """
     everything = torch.arange(len(x), device=x.device)
-    return PaddedImages(x, padding).gather(everything, Augmentation(offsets, flips))
+    return PaddedImages(x, padding, crop_size).gather(everything, Augmentation(offsets, flips))
+
+
+def center_crop(x: Tensor, crop_size: int | None) -> Tensor:
+    """Return the middle of each image.
+
+    Args:
+        x: ``(B, C, H, W)`` images of any type.
+        crop_size: height and width of the middle; ``None`` for the whole image.
+
+    Returns:
+        ``(B, C, crop_size, crop_size)``, a view.
+
+    Example:
+        >>> center_crop(torch.tensor([[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]]), 1)
+        tensor([[[[5]]]])
+    """
+    if crop_size is None:
+        return x
+    top = (x.shape[2] - crop_size) // 2
+    left = (x.shape[3] - crop_size) // 2
+    return x[:, :, top : top + crop_size, left : left + crop_size]
+
+
+def draw_augmentation(
+    rng: np.random.Generator,
+    num_samples: int,
+    *,
+    padded_size: tuple[int, int],
+    crop_size: tuple[int, int],
+    flip: bool,
+    device: torch.device,
+) -> Augmentation:
+    """Return random crops, anywhere in the padded images, and flips of half of them.
+
+    Args:
+        rng: the source of randomness.
+        num_samples: the number of images.
+        padded_size: height and width of the images with their padding.
+        crop_size: height and width of the crops.
+        flip: whether to flip.
+        device: of the result.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> cpu = torch.device("cpu")
+        >>> draw_augmentation(rng, 2, padded_size=(3, 1), crop_size=(1, 1), flip=False, device=cpu).offsets
+        tensor([[2, 0],
+                [1, 0]])
+    """
+    num_places = [padded - crop + 1 for padded, crop in zip(padded_size, crop_size, strict=True)]
+    offsets = rng.integers(0, num_places, size=(num_samples, 2))
+    flips = rng.random(num_samples) < (0.5 if flip else 0.0)
+    return Augmentation(torch.from_numpy(offsets).to(device), torch.from_numpy(flips).to(device))

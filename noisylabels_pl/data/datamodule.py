@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -10,24 +12,28 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from noisylabels_pl.data.arrays import Arrays
-from noisylabels_pl.data.augment import Augmentation, crop_and_flip
+from noisylabels_pl.data.augment import Augmentation, center_crop, crop_and_flip, draw_augmentation
 from noisylabels_pl.data.batch import Batch
+from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.data.indexed import indexed, keep_collated
+from noisylabels_pl.data.labeled_samples import LabeledSamples
 from noisylabels_pl.data.noise import LabelNoise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.normalization import Normalization, set_normalization
 from noisylabels_pl.data.resident import ResidentDataset, ResidentRows, fits_on_device
 from noisylabels_pl.data.sampler import SelectionSampler
+from noisylabels_pl.data.samples import Samples, read_all
+from noisylabels_pl.data.split import stratified_split
 from noisylabels_pl.functional import check_choice, check_range
 
 _EVALUATION_BATCH_SIZE = 512
 
 
 class NoisyDataModule(L.LightningDataModule, ABC):
-    """Serve a dataset in memory whose training labels are corrupted once, before the validation split.
+    """Serve a dataset whose training labels are corrupted once, before the validation split.
 
     A subclass reads its dataset in :meth:`load`. Batches travel as stored (uint8 for images); they are normalized, and
     in training augmented, on the device. The augmentation of a sample in an epoch follows from ``(seed, epoch,
@@ -41,14 +47,16 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         train_size: the number of training samples to keep, chosen at random and stratified; ``None`` for all.
         crop_padding: in training, crop images at random after padding by this many pixels; 0 for no cropping.
         flip: in training, mirror half of the images.
-        normalization: ``"standardize"`` by mean and standard deviation, ``"unit"`` for bytes divided by 255, or
-            ``"pixel_mean"`` to subtract the mean of each pixel.
+        crop_size: height and width of the part of each image that the network gets: out of the middle, and in training
+            at random if ``crop_padding`` or ``flip`` is set; ``None`` for whole images.
+        normalization: ``"standardize"`` by mean and standard deviation, ``"unit"`` for bytes divided by 255,
+            ``"pixel_mean"`` to subtract the mean of each pixel, or ``"imagenet"`` for pretrained networks.
         drop_last: in training, leave a last batch out that is not full.
-        num_workers: worker processes of the loaders. Batches are cut from memory, so 0 is fastest for all but huge
-            sets.
+        num_workers: worker processes of the loaders. For a dataset in memory 0 is fastest; files are decoded by the
+            workers, unless the dataset is resident.
         resident: hold the dataset on the training device and cut batches out of it there: ``True``, ``False``, or
-            ``"auto"``, which does so if the dataset takes at most a quarter of the free memory and there are no
-            workers. Results are the same, but a hook before the transfer finds
+            ``"auto"``, which does so if the dataset takes at most a quarter of the free memory, but not if a dataset
+            in memory has workers. Results are the same, but a hook before the transfer finds
             :class:`~noisylabels_pl.data.resident.ResidentRows` in the batch.
         seed: the seed of split, order and augmentation.
 
@@ -83,6 +91,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         train_size: int | None = None,
         crop_padding: int = 0,
         flip: bool = False,
+        crop_size: int | None = None,
         normalization: Normalization = "standardize",
         drop_last: bool = False,
         num_workers: int = 0,
@@ -95,6 +104,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if train_size is not None:
             check_range("train_size", train_size, "[1, inf)", integer=True)
         check_range("crop_padding", crop_padding, "[0, inf)", integer=True)
+        if crop_size is not None:
+            check_range("crop_size", crop_size, "[1, inf)", integer=True)
         check_choice("normalization", normalization, Normalization)
         check_range("num_workers", num_workers, "[0, inf)", integer=True)
         check_range("seed", seed, "[0, inf)", integer=True)
@@ -111,6 +122,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self.train_size = None if train_size is None else int(train_size)
         self.crop_padding = int(crop_padding)
         self.flip = flip
+        self.crop_size = None if crop_size is None else int(crop_size)
         self.normalization = normalization
         self.drop_last = drop_last
         self.num_workers = int(num_workers)
@@ -140,8 +152,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if self._is_set_up:
             return
         self.arrays = self.load()
-        if self._augments and self.arrays.x_train.ndim != 4:
-            raise ValueError("crop_padding and flip are for images; set them to 0 and False for features")
+        self.warnings += self.arrays.warnings
+        self._check_image_options()
         self.labels: NoisyLabels = self.label_noise.apply(
             self.arrays.y_train,
             self.arrays.class_names,
@@ -152,11 +164,24 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         )
         # After the noise, whose option ``features`` counts in standard deviations.
         self.arrays = set_normalization(self.arrays, self.normalization)
-        self._x_train = self.labels.training_features(self.arrays.x_train)
+        self._x_train: Samples = self.arrays.x_train
+        if self.labels.features is not None:
+            self._x_train = self.labels.training_features(read_all(self.arrays.x_train))
         self._split()
         clean = self.labels.clean
         self.clean_targets: Tensor | None = None if clean is None else clean[self.train_indices]
         self._is_set_up = True
+
+    def _check_image_options(self) -> None:
+        """Check that the options for images go together with the samples."""
+        shape = tuple(self.arrays.x_train.shape[1:])
+        if (self._augments or self.crop_size is not None) and len(shape) != 3:
+            raise ValueError(
+                f"crop_padding, flip and crop_size are for images, and samples have shape {shape}; set crop_padding to "
+                "0, flip to False and crop_size to None"
+            )
+        if self.crop_size is not None and self.crop_size > min(shape[1:]):
+            raise ValueError(f"crop_size={self.crop_size} is larger than the images of {shape[1]} x {shape[2]} pixels")
 
     def _split(self) -> None:
         """Set the rows of the training and the validation split."""
@@ -187,8 +212,28 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Return the shape of one sample."""
-        return tuple(self.arrays.x_train.shape[1:])
+        """Return the shape of one sample as the network gets it."""
+        shape = tuple(self.arrays.x_train.shape[1:])
+        return shape if self.crop_size is None else (shape[0], self.crop_size, self.crop_size)
+
+    def save_split(self, path: Path) -> None:
+        """Write which samples are for training, validation and test to a CSV file, if they have names.
+
+        Args:
+            path: the file; it gets the columns ``split``, ``id`` and ``label``, the latter as training sees it.
+        """
+        train_ids, test_ids = self.arrays.train_ids, self.arrays.test_ids
+        if train_ids is None or test_ids is None:
+            return
+        names = self.arrays.class_names
+        observed = self.labels.observed.tolist()
+        with write_atomically(path) as partial, partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("split", "id", "label"))
+            for split, indices in (("train", self.train_indices), ("val", self.val_indices)):
+                writer.writerows((split, train_ids[row], names[observed[row]]) for row in indices.tolist())
+            labels = self.arrays.y_test.tolist()
+            writer.writerows(("test", sample, names[label]) for sample, label in zip(test_ids, labels, strict=True))
 
     def train_dataloader(self) -> DataLoader[Any]:
         # In a fit always the same object: its sampler holds the selection of the coming epoch.
@@ -200,7 +245,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
                 self._batch_size_per_device(),
                 shuffle=True,
                 drop_last=self.drop_last,
-                num_workers=self.num_workers,
+                num_workers=self._num_workers_for(dataset),
                 collate_fn=keep_collated,
             )
             self._train_loader = indexed(loader, seed=self.seed, as_batches=True)
@@ -234,7 +279,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         x, y = batch
         if isinstance(x, ResidentRows):
             x, y = x.gather()
-        return self._normalize(x), self._cast_to_module(y)
+        return self._normalize(center_crop(x, self.crop_size)), self._cast_to_module(y)
 
     def _prepare_in_place(self, batch: Batch) -> None:
         """Augment and normalize a training batch and its partner."""
@@ -242,14 +287,19 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         if isinstance(batch.x, ResidentRows):
             batch.x, batch.y = batch.x.gather(augmentation)
         elif augmentation is not None:
-            batch.x = crop_and_flip(batch.x, augmentation.offsets, augmentation.flips, padding=self.crop_padding)
+            offsets, flips = augmentation
+            batch.x = crop_and_flip(batch.x, offsets, flips, padding=self.crop_padding, crop_size=self.crop_size)
+        else:
+            batch.x = center_crop(batch.x, self.crop_size)
         batch.x = self._normalize(batch.x)
         batch.y = self._cast_to_module(batch.y)
         if batch.partner is not None:
             self._prepare_in_place(batch.partner)
 
     def _normalize(self, x: Tensor) -> Tensor:
-        """Return ``(x - mean) / std`` in the module's precision."""
+        """Return ``(x - mean) / std`` in the module's precision; words of texts stay as they are."""
+        if x.dtype == torch.int64:
+            return x
         if self._mean_and_std is None or self._mean_and_std[0].device != x.device:
             self._mean_and_std = self.arrays.mean.to(x.device), self.arrays.std.to(x.device)
         mean, std = self._mean_and_std
@@ -284,12 +334,15 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     def _draw_augmentation(self, epoch: int, device: torch.device) -> Augmentation:
         """Return the crops and flips of all training samples in an epoch."""
-        num_samples = len(self.train_indices)
-        flip_probability = 0.5 if self.flip else 0.0
-        rng = np.random.default_rng([self.seed, 1, epoch])
-        offsets = rng.integers(0, 2 * self.crop_padding + 1, size=(num_samples, 2))
-        flips = rng.random(num_samples) < flip_probability
-        return Augmentation(torch.from_numpy(offsets).to(device), torch.from_numpy(flips).to(device))
+        height, width = self.arrays.x_train.shape[2:]
+        return draw_augmentation(
+            np.random.default_rng([self.seed, 1, epoch]),
+            len(self.train_indices),
+            padded_size=(height + 2 * self.crop_padding, width + 2 * self.crop_padding),
+            crop_size=(self.crop_size or height, self.crop_size or width),
+            flip=self.flip,
+            device=device,
+        )
 
     def _batch_size_per_device(self) -> int:
         """Return the batch size of each device, or raise a ``ValueError`` if the batch does not divide evenly."""
@@ -302,14 +355,14 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             )
         return self.batch_size // num_devices
 
-    def _evaluation_loader(self, name: str, x: Tensor, y: Tensor, indices: Tensor) -> DataLoader[Any]:
+    def _evaluation_loader(self, name: str, x: Samples, y: Tensor, indices: Tensor) -> DataLoader[Any]:
         """Return a loader that visits each of these rows once, in order."""
         dataset = self._dataset(name, x, y, indices)
         return DataLoader(
             dataset,
             _EVALUATION_BATCH_SIZE,
             sampler=SelectionSampler(dataset, shuffle=False, pad=False),
-            num_workers=self.num_workers,
+            num_workers=self._num_workers_for(dataset),
             collate_fn=keep_collated,
         )
 
@@ -319,8 +372,12 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             return None
         return self.trainer
 
-    def _dataset(self, name: str, x: Tensor, y: Tensor, indices: Tensor) -> _ArrayDataset:
-        """Return some rows of the training or test arrays, held on the training device if ``resident`` allows it.
+    def _num_workers_for(self, dataset: LabeledSamples) -> int:
+        """Return the number of worker processes of a loader; a resident dataset leaves them nothing to do."""
+        return 0 if dataset.resident is not None else self.num_workers
+
+    def _dataset(self, name: str, x: Samples, y: Tensor, indices: Tensor) -> LabeledSamples:
+        """Return some rows of the training or test samples, held on the training device if ``resident`` allows it.
 
         Args:
             name: ``"train"`` or ``"test"``; the validation split shares the arrays of ``"train"``.
@@ -329,61 +386,21 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             indices: the rows that the dataset has.
         """
         trainer = self._active_trainer()
-        if self.resident is False or self.num_workers or trainer is None:
-            return _ArrayDataset(x, y, indices)
+        if self.resident is False or trainer is None or not self._may_be_resident(x):
+            return LabeledSamples(x, y, indices)
         device = trainer.strategy.root_device
         key = name, device
         if key not in self._resident_datasets:
             padding = self.crop_padding if name == "train" and self._augments else None
+            crop_size = None if padding is None else self.crop_size
             num_bytes = ResidentDataset.num_bytes(x, y, padding)
             is_resident = self.resident is True or fits_on_device(num_bytes, device)
-            self._resident_datasets[key] = ResidentDataset(x, y, device, padding) if is_resident else None
-        return _ArrayDataset(x, y, indices, self._resident_datasets[key])
+            dataset = ResidentDataset(x, y, device, padding, crop_size) if is_resident else None
+            self._resident_datasets[key] = dataset
+        return LabeledSamples(x, y, indices, self._resident_datasets[key])
 
-
-class _ArrayDataset(Dataset[Any]):
-    """Read whole batches from arrays, restricted to the rows ``indices``.
-
-    If the arrays are resident on a device, a batch holds row numbers instead of samples.
-    """
-
-    def __init__(self, x: Tensor, y: Tensor, indices: Tensor, resident: ResidentDataset | None = None) -> None:
-        self.x = x
-        self.y = y
-        self.indices = indices
-        self.resident = resident
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitems__(self, positions: list[int]) -> tuple[Any, Any]:
-        indices = self.indices[positions]
-        if self.resident is not None:
-            return ResidentRows(self.resident, indices), None
-        return self.x[indices], self.y[indices]
-
-
-def stratified_split(indices: Tensor, labels: Tensor, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Split indices at random into two parts with the same fractions of labels, up to rounding.
-
-    Args:
-        indices: ``(n,)`` int64.
-        labels: ``(n,)`` the label of each index.
-        size: the size of the first part, in ``0..n``.
-        rng: the source of randomness.
-
-    Returns:
-        The first part, ``(size,)``, and the others, ``(n - size,)``, each in ascending order.
-
-    Example:
-        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
-        >>> first, others = stratified_split(torch.arange(6), labels, 3, np.random.default_rng(0))
-        >>> labels[first], labels[others]
-        (tensor([0, 0, 1]), tensor([0, 0, 1]))
-    """
-    shuffled = torch.from_numpy(rng.permutation(len(indices)))
-    # Sort by label, in random order within each label (a stable sort keeps the shuffle), and take every (n / size)-th.
-    by_label = shuffled[labels[shuffled].sort(stable=True).indices]
-    taken = torch.zeros(len(indices), dtype=torch.bool)
-    taken[by_label[torch.arange(size) * len(indices) // max(size, 1)]] = True
-    return indices[taken], indices[~taken]
+    def _may_be_resident(self, x: Samples) -> bool:
+        """Return whether samples may lie on the device: workers that were asked for cut those in memory."""
+        if isinstance(x, Tensor):
+            return not self.num_workers
+        return x.is_fixed

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noisylabels_pl.data.files import read_transition_matrix
 from noisylabels_pl.data.noisy_labels import NoisyLabels
+from noisylabels_pl.data.samples import Samples, read_all
 from noisylabels_pl.functional import (
     TARGET_CORRUPTIONS,
     check_choice,
@@ -125,7 +126,7 @@ class LabelNoise:
         *,
         clean: Tensor | None = None,
         asymmetric_map: Mapping[str, str] | None = None,
-        features: Tensor | None = None,
+        features: Samples | None = None,
         spread: Tensor | None = None,
     ) -> NoisyLabels:
         """Return the observed labels of a training set; the arguments stay unchanged.
@@ -149,21 +150,25 @@ class LabelNoise:
         if self.kind == "file":
             reference = labels if clean is None else clean
             path = Path(str(self.path)).expanduser()
-            return NoisyLabels.load(path, reference=reference, num_classes=num_classes, features=features)
+            stored = features if isinstance(features, Tensor) else None
+            return NoisyLabels.load(path, reference=reference, num_classes=num_classes, features=stored)
         if self.kind == "none":
             return NoisyLabels(labels, clean, None, num_classes)
+        in_memory = None
+        if features is not None and (self.features or is_regression):
+            in_memory = read_all(features)
         # Not manual_seed(self.seed), which would repeat the random numbers of the network's initial weights.
         stream_seed = int(np.random.default_rng([self.seed, 2]).integers(2**62))
         generator = torch.Generator().manual_seed(stream_seed)
         T = None
         if is_regression:
-            observed = self._corrupt_targets(labels, features, class_names, asymmetric_map or {}, generator)
+            observed = self._corrupt_targets(labels, in_memory, class_names, asymmetric_map or {}, generator)
         else:
             T = self._transition_matrix(class_names, asymmetric_map or {}, generator)
             observed = corrupt_labels(labels, T, generator=generator, exact=self.count == "exact")
         noisy = NoisyLabels(observed, labels if clean is None else clean, T, num_classes)
         if self.features:
-            corrupted = self._corrupt_features(noisy.is_wrong, features, spread, generator)
+            corrupted = self._corrupt_features(noisy.is_wrong, in_memory, spread, generator)
             noisy = replace(noisy, features=corrupted)
         return noisy
 

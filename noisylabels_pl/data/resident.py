@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.data.augment import Augmentation, PaddedImages
+from noisylabels_pl.data.samples import Samples, read_all
 from noisylabels_pl.memory import free_memory
 
 _log = logging.getLogger(__name__)
@@ -21,11 +22,12 @@ class ResidentDataset:
     """Hold samples and their targets on one device.
 
     Args:
-        x: ``(n, ...)`` samples, on the CPU.
+        x: ``(n, ...)`` samples, on the CPU or still to be read.
         y: ``(n, ...)`` targets, on the CPU.
         device: the device to hold them on.
         padding: the padding of :class:`~noisylabels_pl.data.augment.PaddedImages`; ``None`` if the samples are never
             cropped or flipped.
+        crop_size: as for :class:`~noisylabels_pl.data.augment.PaddedImages`; needs a padding.
 
     Example:
         >>> dataset = ResidentDataset(torch.arange(6.0).view(3, 2), torch.tensor([0, 1, 2]), torch.device("cpu"), None)
@@ -34,19 +36,20 @@ class ResidentDataset:
                 [0., 1.]]), tensor([2, 0]))
     """
 
-    def __init__(self, x: Tensor, y: Tensor, device: torch.device, padding: int | None) -> None:
-        self.x: Tensor | PaddedImages
-        if padding is None:
-            self.x = x.to(device)
-        else:
-            self.x = PaddedImages(x.to(device), padding)
+    def __init__(
+        self, x: Samples, y: Tensor, device: torch.device, padding: int | None, crop_size: int | None = None
+    ) -> None:
+        x = read_all(x).to(device)
+        self.x: Tensor | PaddedImages = x
+        if padding is not None:
+            self.x = PaddedImages(x, padding, crop_size)
         self.y = y.to(device)
 
     @staticmethod
-    def num_bytes(x: Tensor, y: Tensor, padding: int | None) -> int:
+    def num_bytes(x: Samples, y: Tensor, padding: int | None) -> int:
         """Return the number of bytes that a dataset of these samples and targets takes on the device."""
-        x_elements = x.numel() if padding is None else math.prod(PaddedImages.stored_shape(x, padding))
-        return x_elements * x.element_size() + y.numel() * y.element_size()
+        shape = x.shape if padding is None else PaddedImages.stored_shape(x, padding)
+        return math.prod(shape) * x.dtype.itemsize + y.numel() * y.element_size()
 
     def gather(self, indices: Tensor, augmentation: Augmentation | None = None) -> tuple[Tensor, Tensor]:
         """Return the samples in the rows ``indices`` ``(B,)``, augmented if asked, and their targets."""

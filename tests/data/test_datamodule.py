@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from noisylabels_pl.data import Batch, Digits, LabelNoise, NoisyDataModule, NpzData, Selection, SelectionSampler
 from noisylabels_pl.data.augment import crop_and_flip
-from noisylabels_pl.data.datamodule import stratified_split
+from noisylabels_pl.data.split import stratified_split
 from tests.data.digits_truth import true_labels
 from tests.helpers import Recorder
 

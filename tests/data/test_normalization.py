@@ -44,7 +44,11 @@ def test_all_images_count_for_the_mean() -> None:
 
 
 def test_what_cannot_be_normalized() -> None:
-    with pytest.raises(ValueError, match="normalization must be one of standardize, unit, pixel_mean, got 'zca'"):
+    with pytest.raises(
+        ValueError, match="normalization must be one of standardize, unit, pixel_mean, imagenet, got 'zca'"
+    ):
         Digits(normalization="zca")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"normalization='unit' divides bytes by 255, but .* torch.float32; use norm"):
         SyntheticRegression(normalization="unit", num_samples=100).setup()
+    with pytest.raises(ValueError, match=r"'imagenet' is for color images \(3, H, W\), .* shape \(1, 8, 8\); use norm"):
+        Digits(normalization="imagenet").setup()

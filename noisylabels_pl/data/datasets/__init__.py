@@ -4,6 +4,7 @@ from noisylabels_pl.data.datasets.celeba_landmarks import CelebALandmarks
 from noisylabels_pl.data.datasets.cifar10 import CIFAR10
 from noisylabels_pl.data.datasets.diabetes import Diabetes
 from noisylabels_pl.data.datasets.digits import Digits
+from noisylabels_pl.data.datasets.image_folder import ImageFolder
 from noisylabels_pl.data.datasets.mnist import MNIST
 from noisylabels_pl.data.datasets.npz import NpzData, NpzRegression
 from noisylabels_pl.data.datasets.synthetic_regression import SyntheticRegression
@@ -14,6 +15,7 @@ __all__ = [
     "CelebALandmarks",
     "Diabetes",
     "Digits",
+    "ImageFolder",
     "NpzData",
     "NpzRegression",
     "SyntheticRegression",

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.data.arrays import Arrays, regression_arrays
-from noisylabels_pl.data.datamodule import NoisyDataModule, stratified_split
+from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.datasets.celeba_lists import COORDINATES, LANDMARKS, read_lists
 from noisylabels_pl.data.files import load_npz
+from noisylabels_pl.data.split import stratified_split
 
 NUM_FEATURES = 512
 FEATURES_FILE = "landmark_features.npz"

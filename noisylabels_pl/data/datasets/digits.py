@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from noisylabels_pl.data.arrays import Arrays
-from noisylabels_pl.data.datamodule import NoisyDataModule, stratified_split
+from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.datasets.mnist import ASYMMETRIC_MAP
+from noisylabels_pl.data.split import stratified_split
 
 
 class Digits(NoisyDataModule):

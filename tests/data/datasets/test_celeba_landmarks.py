@@ -188,7 +188,7 @@ def test_config_names_every_option() -> None:
     data = yaml.safe_load((CONF / "data" / "celeba_landmarks.yaml").read_text())["data"]
     own = inspect.signature(CelebALandmarks).parameters
     options = {*own, *inspect.signature(NoisyDataModule).parameters}
-    for_images = {"noise", "common", "crop_padding", "flip"}
+    for_images = {"noise", "common", "crop_padding", "flip", "crop_size"}
     assert set(data) - {"_target_"} == options - for_images
     for name in own.keys() - for_images:
         assert data[name] == own[name].default

@@ -1,0 +1,167 @@
+"""Your own images, in a folder for each class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from noisylabels_pl.data.arrays import Arrays
+from noisylabels_pl.data.datamodule import NoisyDataModule
+from noisylabels_pl.data.files import NO_FILES_NEEDED
+from noisylabels_pl.data.image_files import SUFFIXES, ImageFiles, ImageMode, find_unreadable
+from noisylabels_pl.data.own_data import OwnSamples, classification_arrays
+from noisylabels_pl.functional import check_choice, check_range
+
+BadFiles = Literal["refuse", "skip"]
+
+
+class ImageFolder(NoisyDataModule):
+    """Serve your own images from a folder for each class: ``PATH/train/cat/1.jpg`` and ``PATH/test/cat/2.jpg``.
+
+    Without folders ``train`` and ``test``, the classes lie in ``PATH`` itself, and a part is split off as the test set.
+    The test labels count as correct. Images have any size and any format that Pillow reads. They are decoded when a
+    batch needs them, or once, if all of them fit on the training device (``resident``).
+
+    Args:
+        path: the folder.
+        image_size: height and width in pixels; images are resized by their shorter side and cut out of the middle.
+        mode: ``"RGB"``, or ``"L"`` for one channel of gray.
+        test_folder: the folder beside ``train`` with the test images.
+        test_fraction: the fraction of the images to split off as the test set, if there is no folder ``train``.
+        split_seed: of that split; runs with other seeds share the test set.
+        bad_files: ``"refuse"`` raises an error that names the first file that cannot be read, once it is needed;
+            ``"skip"`` reads all files before the fit, and leaves those out.
+        class_names: the classes in the order of their numbers; ``None`` for the folders, sorted by name.
+        asymmetric_map: ``{class: class it is mistaken for}`` by name, for asymmetric noise.
+        **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
+
+    Raises:
+        FileNotFoundError: in ``setup``, if there is no such folder, or no image in it.
+        ValueError: in ``setup``, if there are fewer than two classes, or a file is bad.
+
+    Example:
+        >>> data = ImageFolder("pets", image_size=224, normalization="imagenet", batch_size=32)
+        >>> data.setup()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        image_size: int = 224,
+        mode: ImageMode = "RGB",
+        test_folder: str = "test",
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        bad_files: BadFiles = "refuse",
+        class_names: Sequence[str] | None = None,
+        asymmetric_map: dict[str, str] | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        check_range("image_size", image_size, "[1, inf)", integer=True)
+        check_choice("mode", mode, ImageMode)
+        check_choice("bad_files", bad_files, BadFiles)
+        check_range("test_fraction", test_fraction, "(0, 1)")
+        check_range("split_seed", split_seed, "[0, inf)", integer=True)
+        self.path = Path(path).expanduser()
+        self.image_size = int(image_size)
+        self.mode = mode
+        self.test_folder = test_folder
+        self.test_fraction = test_fraction
+        self.split_seed = split_seed
+        self.bad_files = bad_files
+        self.class_names = class_names
+        self.asymmetric_map = asymmetric_map
+
+    def load(self) -> Arrays:
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"path: there is no folder {self.path.resolve()}; {NO_FILES_NEEDED}")
+        skipped: list[str] = []
+        train_folder = self.path / "train"
+        if train_folder.is_dir():
+            test_folder = self.path / self.test_folder
+            if not test_folder.is_dir():
+                raise FileNotFoundError(
+                    f"path: there is {train_folder} but no {test_folder}; set test_folder to the name of the folder "
+                    "with the test images, or path to the folder train, to split them"
+                )
+            train = self._read(train_folder, skipped)
+            test = self._read(test_folder, skipped)
+        else:
+            train = self._read(self.path, skipped)
+            test = None
+        warnings = []
+        if skipped:
+            warnings.append(f"left out, because they are no readable images: {_some(skipped)}")
+        return classification_arrays(
+            train,
+            test,
+            origin=f"images {self.path}",
+            label_name="the folder",
+            test_fraction=self.test_fraction,
+            split_seed=self.split_seed,
+            class_names=self.class_names,
+            asymmetric_map=self.asymmetric_map,
+            standardize=self.normalization == "standardize",
+            warnings=warnings,
+        )
+
+    def _read(self, folder: Path, skipped: list[str]) -> OwnSamples:
+        """Return the images of a folder of classes; append the files that are left out to ``skipped``."""
+        paths: list[Path] = []
+        labels: list[str] = []
+        for class_folder in sorted(entry for entry in folder.iterdir() if _is_visible_folder(entry)):
+            for path in _files_below(class_folder):
+                if path.suffix.lower() not in SUFFIXES:
+                    skipped.append(str(path.relative_to(self.path)))
+                    continue
+                paths.append(path)
+                labels.append(class_folder.name)
+        if not paths:
+            raise FileNotFoundError(
+                f"path: there is no image in {folder.resolve()}; it needs a folder for each class, such as "
+                f"{folder.name}/cat/1.jpg"
+            )
+        bad = [position for position, path in enumerate(paths) if not _has_bytes(path)]
+        if self.bad_files == "skip":
+            bad = find_unreadable(paths)
+        elif bad:
+            raise ValueError(f"{paths[bad[0]]} is empty or a broken link; remove it, or set bad_files to skip")
+        skipped += [str(paths[position].relative_to(self.path)) for position in bad]
+        left_out = set(bad)
+        kept = [position for position in range(len(paths)) if position not in left_out]
+        images = ImageFiles([paths[position] for position in kept], self.image_size, self.mode)
+        ids = [str(paths[position].relative_to(self.path)) for position in kept]
+        return OwnSamples(images, np.array([labels[position] for position in kept]), ids)
+
+
+def _is_visible_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder in order, without hidden ones; links to folders are followed once."""
+    visited = set()
+    for current, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(current, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return names in one line, of many only the first ones."""
+    listed = ", ".join(names[:5])
+    return listed if len(names) <= 5 else f"{listed} and {len(names) - 5} more"
