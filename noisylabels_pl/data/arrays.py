@@ -31,6 +31,7 @@ class Arrays:
         asymmetric_map: ``{class: class it is mistaken for}`` by name; for regression the same with coordinates.
         y_train_clean: true labels of the training set, or ``None`` if they are unknown; equal to ``y_train`` where
             ``y_train`` is correct.
+        superclasses: the number of each class's superclass; ``None`` if there are none.
 
     Example:
         >>> from noisylabels_pl.data import Digits
@@ -51,6 +52,7 @@ class Arrays:
     origin: str
     asymmetric_map: dict[str, str] = field(default_factory=dict)
     y_train_clean: Tensor | None = None
+    superclasses: tuple[int, ...] | None = None
 
     @property
     def num_outputs(self) -> int:

@@ -16,7 +16,7 @@ from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.augment import Augmentation, crop_and_flip
 from noisylabels_pl.data.batch import Batch
 from noisylabels_pl.data.indexed import indexed, keep_collated
-from noisylabels_pl.data.noise import LabelNoise
+from noisylabels_pl.data.noise import LabelNoise, Noise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.normalization import Normalization, set_normalization
 from noisylabels_pl.data.resident import ResidentDataset, ResidentRows, fits_on_device
@@ -76,7 +76,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     def __init__(
         self,
-        noise: LabelNoise | None = None,
+        noise: Noise | None = None,
         *,
         batch_size: int = 128,
         val_fraction: float = 0.1,
@@ -147,7 +147,9 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             self.arrays.class_names,
             clean=self.arrays.y_train_clean,
             asymmetric_map=self.arrays.asymmetric_map,
+            superclasses=self.arrays.superclasses,
             features=self.arrays.x_train,
+            mean=self.arrays.mean,
             spread=self.arrays.std,
         )
         # After the noise, whose option ``features`` counts in standard deviations.

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.data import Batch, Digits, LabelNoise, NoisyDataModule, NpzData, Selection, SelectionSampler
+from noisylabels_pl.data import (
+    Batch,
+    Digits,
+    FileNoise,
+    LabelNoise,
+    NoisyDataModule,
+    NpzData,
+    Selection,
+    SelectionSampler,
+)
 from noisylabels_pl.data.augment import crop_and_flip
 from noisylabels_pl.data.datamodule import stratified_split
 from tests.data.digits_truth import true_labels
@@ -172,7 +181,7 @@ def test_labels_are_the_same_every_epoch() -> None:
 def test_saved_noise_gives_the_same_run(tmp_path: Path) -> None:
     data = noisy()
     data.labels.save(tmp_path / "noise.npz")
-    again = noisy(noise=LabelNoise("file", path=str(tmp_path / "noise.npz")))
+    again = noisy(noise=FileNoise(tmp_path / "noise.npz"))
     assert again.labels.sha256 == data.labels.sha256
     assert again.labels.rate == data.labels.rate
     assert torch.equal(again.train_indices, data.train_indices)
