@@ -221,6 +221,11 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         everything = torch.arange(len(self.arrays.y_test))
         return self._evaluation_loader("test", self.arrays.x_test, self.arrays.y_test, everything)
 
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return all training samples, those of the validation split included, in the dataset's order."""
+        everything = torch.arange(len(self.arrays.y_train))
+        return self._evaluation_loader("train", self._x_train, self.labels.observed, everything)
+
     def teardown(self, stage: str) -> None:
         """Release the device's memory and the trainer; loaders that the trainer still has keep working."""
         self._train_loader = None
@@ -309,7 +314,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         dataset = self._dataset(name, x, y, indices)
         return DataLoader(
             dataset,
-            _EVALUATION_BATCH_SIZE,
+            batch_size=_EVALUATION_BATCH_SIZE,  # by name, or trainer.predict, which makes the loader anew, gives two
             sampler=SelectionSampler(dataset, shuffle=False, pad=False),
             num_workers=self.num_workers,
             collate_fn=keep_collated,

@@ -273,6 +273,14 @@ def test_evaluation_visits_everything_once_in_order() -> None:
     assert len(loaders["val"]) == 2  # so that the batches' seam is in it
 
 
+def test_predictions_are_of_all_training_samples_in_order(make_trainer: Make, classifier: Make) -> None:
+    data, module = noisy(val_fraction=0.2, train_size=300), classifier()
+    predicted = torch.cat(make_trainer().predict(module, datamodule=data))
+    x = (data.arrays.x_train.float() - data.arrays.mean) / data.arrays.std
+    with torch.no_grad():
+        torch.testing.assert_close(predicted, module.eval()(x))
+
+
 def test_without_validation_split_there_is_only_the_test_set() -> None:
     data = noisy(val_fraction=0.0)
     loaders = data.val_dataloader()

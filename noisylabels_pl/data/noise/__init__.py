@@ -1,7 +1,7 @@
 """Noise of labels and regression targets: one file for each family."""
 
 from noisylabels_pl.data.noise.annotator_noise import AnnotatorNoise
-from noisylabels_pl.data.noise.base import DrawnNoise, Noise
+from noisylabels_pl.data.noise.base import Draw, DrawnNoise, Noise
 from noisylabels_pl.data.noise.confusion_noise import ConfusionNoise
 from noisylabels_pl.data.noise.file_noise import FileNoise
 from noisylabels_pl.data.noise.instance_noise import InstanceNoise
@@ -11,6 +11,7 @@ from noisylabels_pl.data.noise.twin_noise import TwinNoise
 __all__ = [
     "AnnotatorNoise",
     "ConfusionNoise",
+    "Draw",
     "DrawnNoise",
     "FileNoise",
     "InstanceNoise",
