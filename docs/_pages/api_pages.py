@@ -15,7 +15,13 @@ API_MORE = {
     "data": (
         "data.augment.Augmentation",
         "data.augment.PaddedImages",
+        "data.files.read_probabilities",
         "data.files.read_transition_matrix",
+        "data.noise.base.Draw",
+        "data.noise.base.DrawnNoise",
+        "data.noise.label_files.read_label_file",
+        "data.noise.regions.choose_region",
+        "data.noise.noise_input.NoiseInput",
         "data.resident.ResidentDataset",
         "data.resident.ResidentRows",
     ),

@@ -75,7 +75,7 @@ def make_cells(overrides: Sequence[str], root: Path, config_dir: Path | None = N
         HydraException: an override cannot be read, or names an option that does not exist.
     """
     cells: dict[Path, SweepCell] = {}
-    with _composer(config_dir):
+    with composer(config_dir):
         used: set[str] = set()
         options: dict[tuple[str, ...], set[str]] = {}  # of the method that some overrides choose
         wanted = {key for key in map(_key, overrides) if key.startswith("method.")}
@@ -83,7 +83,7 @@ def make_cells(overrides: Sequence[str], root: Path, config_dir: Path | None = N
             general = tuple(override for override in combination if _key(override) not in wanted)
             without_seed = tuple(override for override in general if _key(override) != "seed")
             if wanted and without_seed not in options:
-                options[without_seed] = {f"method.{name}" for name in _compose(without_seed, config_dir).method}
+                options[without_seed] = {f"method.{name}" for name in compose(without_seed, config_dir).method}
             applicable = [override for override in combination if _key(override) in options.get(without_seed, ())]
             used.update(map(_key, applicable))
             chosen = (*general, *applicable)
@@ -110,7 +110,7 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def _composer(config_dir: Path | None) -> Any:
+def composer(config_dir: Path | None) -> Any:
     """Return a context in which configurations are composed as the command line composes them."""
     GlobalHydra.instance().clear()
     if CONFIG_PATH.startswith("pkg://"):
@@ -118,7 +118,14 @@ def _composer(config_dir: Path | None) -> Any:
     return hydra.initialize_config_dir(CONFIG_PATH, version_base="1.3")
 
 
-def _compose(overrides: Sequence[str], config_dir: Path | None, **options: Any) -> DictConfig:
+def compose(overrides: Sequence[str], config_dir: Path | None, **options: Any) -> DictConfig:
+    """Return the configuration of a command line, inside of the context of :func:`composer`.
+
+    Args:
+        overrides: in Hydra's grammar, such as ``method=ce``.
+        config_dir: a folder of the user's own configuration files, if any.
+        **options: for ``hydra.compose``.
+    """
     search_path = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.resolve()}]"]
     config: DictConfig = hydra.compose("config", overrides=[*overrides, *search_path], **options)
     return config
@@ -126,7 +133,7 @@ def _compose(overrides: Sequence[str], config_dir: Path | None, **options: Any) 
 
 def _folder_name(overrides: Sequence[str], config_dir: Path | None) -> Path:
     """Return the folder of a cell, such as ``digits-sym-0.4/crust/seed0-1f0c7a21``."""
-    config = _compose(overrides, config_dir, return_hydra_config=True)
+    config = compose(overrides, config_dir, return_hydra_config=True)
     names: dict[str, str] = dict(config.hydra.runtime.choices)
     OmegaConf.set_struct(config, False)
     del config["hydra"]

@@ -130,6 +130,10 @@ class Supervised(L.LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         self._evaluate("test", batch)
 
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, _ = batch
+        return self(x)  # type: ignore[no-any-return]
+
     def on_validation_epoch_end(self) -> None:
         self._log_metrics()
 

@@ -15,22 +15,35 @@ from noisylabels_pl.data.datasets import (
     SyntheticRegression,
 )
 from noisylabels_pl.data.indexed import IndexedDataset, IndexedLoader, indexed
-from noisylabels_pl.data.noise import LabelNoise
+from noisylabels_pl.data.noise import (
+    AnnotatorNoise,
+    ConfusionNoise,
+    FileNoise,
+    InstanceNoise,
+    LabelNoise,
+    Noise,
+    TwinNoise,
+)
 from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.sampler import Selection, SelectionSampler
 
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "AnnotatorNoise",
     "Arrays",
     "Batch",
     "CelebALandmarks",
+    "ConfusionNoise",
     "Diabetes",
     "Digits",
+    "FileNoise",
     "ImageFolder",
     "IndexedDataset",
     "IndexedLoader",
+    "InstanceNoise",
     "LabelNoise",
+    "Noise",
     "NoisyDataModule",
     "NoisyLabels",
     "NpzData",
@@ -39,5 +52,6 @@ __all__ = [
     "Selection",
     "SelectionSampler",
     "SyntheticRegression",
+    "TwinNoise",
     "indexed",
 ]

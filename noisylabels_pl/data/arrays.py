@@ -17,7 +17,7 @@ from noisylabels_pl.data.samples import Samples
 Array = NDArray[Any]
 
 # As many images determine the mean and standard deviation of their channels to about a hundredth.
-_SAMPLES_READ = 2000
+_SAMPLES_READ = 1000
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Arrays:
             have no names.
         test_ids: the same of the test samples.
         warnings: what the user should know of the data, such as files that were skipped.
+        superclasses: the number of each class's superclass; ``None`` if there are none.
 
     Example:
         >>> from noisylabels_pl.data import Digits
@@ -65,6 +66,7 @@ class Arrays:
     train_ids: Sequence[str] | None = None
     test_ids: Sequence[str] | None = None
     warnings: tuple[str, ...] = ()
+    superclasses: tuple[int, ...] | None = None
 
     @property
     def num_outputs(self) -> int:

@@ -20,7 +20,7 @@ from noisylabels_pl.data.batch import Batch
 from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.data.indexed import indexed, keep_collated
 from noisylabels_pl.data.labeled_samples import LabeledSamples
-from noisylabels_pl.data.noise import LabelNoise
+from noisylabels_pl.data.noise import LabelNoise, Noise
 from noisylabels_pl.data.noisy_labels import NoisyLabels
 from noisylabels_pl.data.normalization import Normalization, set_normalization
 from noisylabels_pl.data.resident import ResidentDataset, ResidentRows, fits_on_device
@@ -84,7 +84,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     def __init__(
         self,
-        noise: LabelNoise | None = None,
+        noise: Noise | None = None,
         *,
         batch_size: int = 128,
         val_fraction: float = 0.1,
@@ -159,7 +159,9 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             self.arrays.class_names,
             clean=self.arrays.y_train_clean,
             asymmetric_map=self.arrays.asymmetric_map,
+            superclasses=self.arrays.superclasses,
             features=self.arrays.x_train,
+            mean=self.arrays.mean,
             spread=self.arrays.std,
         )
         # After the noise, whose option ``features`` counts in standard deviations.
@@ -264,6 +266,11 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         everything = torch.arange(len(self.arrays.y_test))
         return self._evaluation_loader("test", self.arrays.x_test, self.arrays.y_test, everything)
 
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return all training samples, those of the validation split included, in the dataset's order."""
+        everything = torch.arange(len(self.arrays.y_train))
+        return self._evaluation_loader("train", self._x_train, self.labels.observed, everything)
+
     def teardown(self, stage: str) -> None:
         """Release the device's memory and the trainer; loaders that the trainer still has keep working."""
         self._train_loader = None
@@ -360,7 +367,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         dataset = self._dataset(name, x, y, indices)
         return DataLoader(
             dataset,
-            _EVALUATION_BATCH_SIZE,
+            batch_size=_EVALUATION_BATCH_SIZE,  # by name, or trainer.predict, which makes the loader anew, gives two
             sampler=SelectionSampler(dataset, shuffle=False, pad=False),
             num_workers=self._num_workers_for(dataset),
             collate_fn=keep_collated,

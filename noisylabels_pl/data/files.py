@@ -20,8 +20,8 @@ from noisylabels_pl.functional import empirical_transition_matrix
 NO_FILES_NEEDED = "Digits (data=digits) needs no files"
 """Advice that ends the messages about missing files."""
 
-# Everything that numpy raises for a file that is cut off, damaged, of another format, or of pickled objects.
-_UNREADABLE = (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+"""Everything that numpy raises for a file that is cut off, damaged, of another format, or of pickled objects."""
 
 
 @contextmanager
@@ -122,8 +122,83 @@ def load_npz(path: Path, argument: str, *, hint: str = "") -> dict[str, Array]:
             raise ValueError("it holds a single array")
         with stored as file:
             return {name: file[name] for name in file}
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"{argument}: {path} is not a readable npz file of numbers (objects are not read)") from error
+
+
+def read_probabilities(path: Path, argument: str, *, num_samples: int, num_classes: int) -> Tensor:
+    """Read the probabilities that a network predicts for the training samples.
+
+    Args:
+        path: a ``.npy`` file, or an ``.npz`` file with one array, or with an array ``probabilities``: ``(n, C)``, one
+            row for each training sample, in the dataset's order.
+        argument: the argument that names the file, for the messages.
+        num_samples: ``n``.
+        num_classes: ``C``.
+
+    Returns:
+        ``(n, C)`` float64.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no such array, or a row is no distribution; the message names the row.
+
+    Example:
+        >>> read_probabilities(Path("no/such.npy"), "probabilities", num_samples=9, num_classes=3)
+        ... # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: probabilities: there is no file ...no/such.npy
+    """
+    file = path.expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"{argument}: there is no file {file.resolve()}")
+    arrays = read_numpy(file, argument)
+    name = "probabilities" if len(arrays) > 1 else next(iter(arrays), "probabilities")
+    if name not in arrays:
+        raise ValueError(f"{argument}: {path} must hold an array probabilities; it holds {', '.join(arrays)}")
+    stored = arrays[name]
+    if stored.shape != (num_samples, num_classes) or stored.dtype.kind != "f":
+        raise ValueError(
+            f"{argument}: {path} has shape {stored.shape} and type {stored.dtype}; it must hold a row of "
+            f"{num_classes} probabilities for each of the {num_samples} training samples"
+        )
+    probs = torch.from_numpy(stored.astype(np.float64))
+    is_distribution = (probs >= 0).all(1) & ((probs.sum(1) - 1).abs() < 1e-2)
+    if not is_distribution.all():
+        row = int((~is_distribution).nonzero()[0, 0])
+        raise ValueError(
+            f"{argument}: {path}: row {row} must be probabilities that sum to 1, got {stored[row].tolist()}; take the "
+            "softmax of logits"
+        )
+    return probs
+
+
+def read_numpy(path: Path, argument: str, name: str = "array") -> dict[str, Array]:
+    """Read the arrays of a file that numpy wrote.
+
+    Args:
+        path: a ``.npz`` or ``.npy`` file.
+        argument: the argument that names the file, for the messages.
+        name: for the array of a ``.npy`` file.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        ValueError: it is no such file. Pickled objects are refused and never run.
+
+    Example:
+        >>> read_numpy(Path("T.npy"), "matrix")  # doctest: +SKIP
+    """
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return {name: stored}
+        with stored as file:
+            return {key: file[key] for key in file}
+    except UNREADABLE as error:
+        raise ValueError(f"{argument}: {path} is not a readable .npy or .npz file of numbers") from error
 
 
 def read_transition_matrix(path: str | Path, argument: str) -> Tensor:
@@ -151,16 +226,14 @@ def read_transition_matrix(path: str | Path, argument: str) -> Tensor:
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{argument}: there is no file {file.resolve()}")
-    try:
-        if file.suffix in (".csv", ".txt"):
+    if file.suffix in (".csv", ".txt"):
+        try:
             return torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2))
-        stored = np.load(file, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return torch.from_numpy(stored.astype(np.float64))
-        with stored:
-            arrays = {name: stored[name] for name in stored}
-    except _UNREADABLE as error:
-        raise ValueError(f"{argument} must be a .npy, .csv or .npz file of numbers, got {path}") from error
+        except UNREADABLE as error:
+            raise ValueError(f"{argument} must be a .npy, .csv or .npz file of numbers, got {path}") from error
+    arrays = read_numpy(file, argument, "T")
+    if "T" in arrays and arrays["T"].dtype.kind not in "biuf":
+        raise ValueError(f"{argument}: {path} must hold numbers, got {arrays['T'].dtype}")
     if "T" in arrays:
         return torch.from_numpy(arrays["T"].astype(np.float64))
     if not {"clean", "observed"} <= arrays.keys():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noisylabels_pl.data.arrays import Array, check_labels, check_targets
 from noisylabels_pl.data.files import load_npz, write_atomically
+from noisylabels_pl.data.samples import Samples
 from noisylabels_pl.functional import empirical_transition_matrix
 
 
@@ -27,6 +28,8 @@ class NoisyLabels:
         num_classes: ``C``; ``None`` for regression.
         features: corrupted features ``(k, ...)`` of the ``k`` samples with wrong labels, in the order of the samples;
             ``None`` if features are not corrupted.
+        annotators: ``(K, n)`` int64 labels of single annotators, whose aggregate ``observed`` is; ``None`` if there are
+            none.
 
     Example:
         >>> clean = torch.tensor([0, 0, 1, 1])
@@ -45,6 +48,7 @@ class NoisyLabels:
     T: Tensor | None
     num_classes: int | None
     features: Tensor | None = None
+    annotators: Tensor | None = None
 
     @property
     def is_wrong(self) -> Tensor | None:
@@ -98,8 +102,8 @@ class NoisyLabels:
         """Write the labels to an npz file.
 
         Args:
-            path: the file. It gets the array ``observed`` and, where they are known, ``clean``, ``T``, ``realized_T``
-                and ``features``.
+            path: the file. It gets the array ``observed`` and, where they are known, ``clean``, ``T``, ``realized_T``,
+                ``features`` and ``annotators``.
         """
         arrays = {
             "observed": self.observed,
@@ -107,6 +111,7 @@ class NoisyLabels:
             "T": self.T,
             "realized_T": self.realized_T,
             "features": self.features,
+            "annotators": self.annotators,
         }
         known: dict[str, Any] = {name: array.numpy() for name, array in arrays.items() if array is not None}
         with write_atomically(path) as partial, partial.open("wb") as file:
@@ -114,7 +119,7 @@ class NoisyLabels:
 
     @classmethod
     def load(
-        cls, path: Path, *, reference: Tensor, num_classes: int | None, features: Tensor | None = None
+        cls, path: Path, *, reference: Tensor, num_classes: int | None, features: Samples | None = None
     ) -> NoisyLabels:
         """Read labels that :meth:`save` wrote, and check that they belong to a dataset.
 
@@ -131,13 +136,14 @@ class NoisyLabels:
         stored = load_npz(path, "path")
         if "observed" not in stored:
             raise ValueError(f"path: {path} has no array observed; give the noise.npz of an earlier run")
-        observed = _check_stored(path, "observed", stored["observed"], reference, num_classes)
+        observed = check_stored(path, "observed", stored["observed"], reference, num_classes)
         clean = None
         if "clean" in stored:
-            clean = _check_stored(path, "clean", stored["clean"], reference, num_classes)
-            _check_same_dataset(path, clean, reference)
+            clean = check_stored(path, "clean", stored["clean"], reference, num_classes)
+            check_same_dataset(path, clean, reference)
         T = torch.from_numpy(stored["T"]) if "T" in stored else None
-        labels = cls(observed, clean, T, num_classes)
+        annotators = torch.from_numpy(stored["annotators"]) if "annotators" in stored else None
+        labels = cls(observed, clean, T, num_classes, annotators=annotators)
         if "features" not in stored:
             return labels
         corrupted = torch.from_numpy(stored["features"])
@@ -145,8 +151,20 @@ class NoisyLabels:
         return replace(labels, features=corrupted)
 
 
-def _check_stored(path: Path, name: str, stored: Array, reference: Tensor, num_classes: int | None) -> Tensor:
-    """Return a stored array as labels or targets like the dataset's, or raise a ``ValueError``."""
+def check_stored(path: Path, name: str, stored: Array, reference: Tensor, num_classes: int | None) -> Tensor:
+    """Return a stored array as labels or targets like the dataset's.
+
+    Args:
+        path: the file, for the messages.
+        name: the array's name, for the messages.
+        stored: the array.
+        reference: ``(n,)`` true labels, or ``(n, q)`` true targets, of the dataset.
+        num_classes: the number of classes; ``None`` for regression.
+
+    Raises:
+        ValueError: the array has another shape or type, or holds a value that is no class or not finite; the message
+            names the row.
+    """
     full_name = f"path: {path}: {name}"
     if num_classes is not None:
         return check_labels(full_name, stored, len(reference), num_classes)
@@ -158,8 +176,17 @@ def _check_stored(path: Path, name: str, stored: Array, reference: Tensor, num_c
     return check_targets(full_name, stored, len(reference))
 
 
-def _check_same_dataset(path: Path, clean: Tensor, reference: Tensor) -> None:
-    """Raise a ``ValueError`` if the stored true labels are not those of the dataset."""
+def check_same_dataset(path: Path, clean: Tensor, reference: Tensor) -> None:
+    """Check that stored true labels are those of the dataset.
+
+    Args:
+        path: the file, for the message.
+        clean: the true labels or targets in it.
+        reference: those of the dataset, in the same layout.
+
+    Raises:
+        ValueError: they differ; the message names the first row.
+    """
     # Targets are compared with a tolerance, because they may have been computed on another machine.
     differs = ~torch.isclose(clean, reference, rtol=1e-4, atol=1e-5)
     if differs.any():
@@ -170,11 +197,11 @@ def _check_same_dataset(path: Path, clean: Tensor, reference: Tensor) -> None:
         )
 
 
-def _check_stored_features(path: Path, stored: Tensor, is_wrong: Tensor | None, features: Tensor | None) -> None:
+def _check_stored_features(path: Path, stored: Tensor, is_wrong: Tensor | None, features: Samples | None) -> None:
     """Raise a ``ValueError`` if stored features cannot replace those of the samples with wrong labels."""
     fits = False
     if features is not None and is_wrong is not None:
-        replaced = features[is_wrong]
+        replaced = features[is_wrong.nonzero().squeeze(1)]
         fits = (stored.shape, stored.dtype) == (replaced.shape, replaced.dtype) and bool(stored.isfinite().all())
     if not fits:
         raise ValueError(

@@ -34,6 +34,16 @@ from noisylabels_pl.functional.losses import (
 from noisylabels_pl.functional.mixup import mix
 from noisylabels_pl.functional.output_gradients import logit_gradient, loss_layer_gradient_norm
 from noisylabels_pl.functional.precision import at_least_float32
+from noisylabels_pl.functional.sample_noise import (
+    Aggregate,
+    aggregate_labels,
+    draw_classes,
+    draw_samples,
+    label_margins,
+    proportional_rates,
+    truncated_normal_rates,
+    wrong_class_probs,
+)
 from noisylabels_pl.functional.schedules import forget_rate_schedule, sigmoid_rampup
 from noisylabels_pl.functional.target_noise import TARGET_CORRUPTIONS, corrupt_targets
 from noisylabels_pl.functional.transition import (
@@ -47,7 +57,9 @@ from noisylabels_pl.functional.transition import (
 
 __all__ = [
     "TARGET_CORRUPTIONS",
+    "Aggregate",
     "Coreset",
+    "aggregate_labels",
     "at_least_float32",
     "backward_correction",
     "centrality",
@@ -58,6 +70,8 @@ __all__ = [
     "corrupt_labels",
     "corrupt_targets",
     "distributed_greedy",
+    "draw_classes",
+    "draw_samples",
     "elr_penalty",
     "ema_targets",
     "empirical_transition_matrix",
@@ -70,12 +84,14 @@ __all__ = [
     "keep_indices",
     "keep_mask",
     "kl_penalty",
+    "label_margins",
     "label_precision_recall",
     "linear_correction",
     "logit_gradient",
     "loss_layer_gradient_norm",
     "mix",
     "observed_log_probs",
+    "proportional_rates",
     "robust_mean",
     "same_label_partners",
     "selected_mean",
@@ -83,4 +99,6 @@ __all__ = [
     "stochastic_greedy",
     "transition_error",
     "transition_matrix",
+    "truncated_normal_rates",
+    "wrong_class_probs",
 ]

@@ -11,7 +11,8 @@ from torch import Tensor
 from noisylabels_pl.functional.checks import check_choice, check_range
 from noisylabels_pl.functional.precision import at_least_float32
 
-NoiseKind = Literal["none", "sym", "sym_inclusive", "pairflip", "asym"]
+NoiseKind = Literal["none", "sym", "sym_inclusive", "pairflip", "asym", "binary"]
+_BINARY_RATE = 0.05  # that class 0 becomes class 1 in "binary"
 
 
 def transition_matrix(
@@ -29,13 +30,15 @@ def transition_matrix(
     ``"sym_inclusive"``   :math:`1 - r + r/C`   :math:`r / C`
     ``"pairflip"``        :math:`1 - r`         :math:`r` for :math:`j = i + 1 \bmod C`
     ``"asym"``            :math:`1 - r`         :math:`r` for ``j = mapping[i]``
+    ``"binary"``          0.95, :math:`1 - r`   0.05, :math:`r`
     ====================  ====================  ====================================
 
     The papers mean different things by "symmetric". ``"sym"`` draws one of the *other* classes (`CRUST
     <https://arxiv.org/abs/2011.07451>`_, `loss correction <https://arxiv.org/abs/1609.03683>`_, `Co-teaching
     <https://arxiv.org/abs/1804.06872>`_, PRL). ``"sym_inclusive"`` draws any class, the true one too (`ELR
     <https://arxiv.org/abs/2007.00151>`_, `DivideMix <https://arxiv.org/abs/2002.07394>`_), so that only
-    :math:`r (C - 1) / C` of the labels are wrong.
+    :math:`r (C - 1) / C` of the labels are wrong. ``"binary"`` is the noise of two classes in the experiments of loss
+    correction on IMDB: class 0 becomes class 1 with the fixed probability 0.05, and class 1 becomes class 0 with ``r``.
 
     Args:
         kind: a kind of the table.
@@ -47,8 +50,9 @@ def transition_matrix(
         ``(C, C)`` float64, rows summing to 1.
 
     Raises:
-        ValueError: ``kind`` is unknown, ``rate`` is out of range, there are fewer than 2 classes, or ``mapping`` is
-            missing for ``"asym"``, given for another kind, or names a class that does not exist.
+        ValueError: ``kind`` is unknown, ``rate`` is out of range, there are fewer than 2 classes or, for ``"binary"``,
+            more, or ``mapping`` is missing for ``"asym"``, given for another kind, or names a class that does not
+            exist.
 
     Example:
         >>> from noisylabels_pl.functional import transition_matrix
@@ -73,6 +77,9 @@ def transition_matrix(
         return (1 - rate) * identity + rate / num_classes
     if kind == "pairflip":
         return (1 - rate) * identity + rate * identity.roll(1, dims=1)
+    if kind == "binary":
+        check_range("num_classes", num_classes, "[2, 2]", hint="kind='binary' is for two classes")
+        return torch.tensor([[1 - _BINARY_RATE, _BINARY_RATE], [rate, 1 - rate]], dtype=torch.float64)
     if mapping is not None:
         return _mapped_matrix(identity, rate, mapping)
     return identity

@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-_MAX_CLASSES_WITH_NUMBERS = 12  # of more classes, the numbers would not fit into the squares
+MAX_CLASSES_WITH_NUMBERS = 12
+"""Of more classes, neither the numbers nor the names would fit into a figure or a table."""
 
 
-def draw_transitions(matrices: dict[str, Tensor], name: str, path: Path) -> None:
+def draw_transitions(
+    matrices: dict[str, Tensor], name: str, path: Path, *, class_names: Sequence[str] | None = None
+) -> None:
     """Draw transition matrices as heat maps side by side, on one color scale.
 
     Args:
         matrices: ``(C, C)`` transition matrices by title.
         name: the run's title, as the title of the figure.
         path: the PNG file to write.
+        class_names: for the axes, if there are few; numbers if not given.
     """
+    from matplotlib.colors import Normalize, PowerNorm
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1 + 4.2 * len(matrices), 4.4), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    # Of many classes, each wrong one has a small fraction, which only the square root makes visible.
+    has_numbers = len(next(iter(matrices.values()))) <= MAX_CLASSES_WITH_NUMBERS
+    norm = Normalize(0, 1) if has_numbers else PowerNorm(0.5, 0, 1)
     for axis, (title, T) in zip(axes, matrices.items(), strict=True):
-        image = axis.imshow(T.numpy(), vmin=0, vmax=1, cmap="cividis")
+        image = axis.imshow(T.numpy(), norm=norm, cmap="cividis")
         axis.set(title=title, xlabel="observed class", ylabel="true class")
-        if len(T) <= _MAX_CLASSES_WITH_NUMBERS:
+        if has_numbers:
             _write_numbers(axis, T)
+            axis.set(xticks=range(len(T)), yticks=range(len(T)))
+            if class_names is not None:
+                axis.set_xticklabels(class_names, rotation=90)
+                axis.set_yticklabels(class_names)
     figure.colorbar(image, ax=list(axes), label="fraction of the true class", shrink=0.8)
     figure.suptitle(name, fontsize=10)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")  # or long names of classes would be cut off
 
 
 def _write_numbers(axis: Any, T: Tensor) -> None:
     """Write the probabilities that do not round to 0.00 into their squares."""
-    axis.set(xticks=range(len(T)), yticks=range(len(T)))
     for true_class, row in enumerate(T.tolist()):
         for observed_class, probability in enumerate(row):
             if probability < 0.005:

@@ -20,7 +20,16 @@ from tests.helpers import composed, options
 @pytest.mark.parametrize(("data", "noise"), list(product(options("data"), options("noise"))))
 def test_data_and_noise(data: str, noise: str) -> None:
     config = composed(f"data={data}", f"noise={noise}")
-    assert config.noise.kind == noise
+    assert config.noise == composed(f"noise={noise}").noise
+    classes = {
+        "annotators": "AnnotatorNoise",
+        "confusions": "ConfusionNoise",
+        "file": "FileNoise",
+        "instance": "InstanceNoise",
+        "twin": "TwinNoise",
+    }
+    assert config.noise._target_ == f"noisylabels_pl.data.{classes.get(noise, 'LabelNoise')}"
+    assert config.noise.get("kind") == (None if noise in classes else noise)
 
 
 @pytest.mark.parametrize("method", options("method"))

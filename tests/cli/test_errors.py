@@ -35,6 +35,7 @@ def files(tmp_path: Path) -> None:
     ):
         np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=train, x_test=x, y_test=test)
     (tmp_path / "notes.txt").write_text("not a folder")
+    (tmp_path / "labels.csv").write_text("true_label,label\n" + "0,1\n" * 60)
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str:

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.data import Batch, Digits, LabelNoise, NoisyDataModule, NpzData, Selection, SelectionSampler
+from noisylabels_pl.data import (
+    Batch,
+    Digits,
+    FileNoise,
+    LabelNoise,
+    NoisyDataModule,
+    NpzData,
+    Selection,
+    SelectionSampler,
+)
 from noisylabels_pl.data.augment import crop_and_flip
 from noisylabels_pl.data.split import stratified_split
 from tests.data.digits_truth import true_labels
@@ -172,7 +181,7 @@ def test_labels_are_the_same_every_epoch() -> None:
 def test_saved_noise_gives_the_same_run(tmp_path: Path) -> None:
     data = noisy()
     data.labels.save(tmp_path / "noise.npz")
-    again = noisy(noise=LabelNoise("file", path=str(tmp_path / "noise.npz")))
+    again = noisy(noise=FileNoise(tmp_path / "noise.npz"))
     assert again.labels.sha256 == data.labels.sha256
     assert again.labels.rate == data.labels.rate
     assert torch.equal(again.train_indices, data.train_indices)
@@ -262,6 +271,14 @@ def test_evaluation_visits_everything_once_in_order() -> None:
         x, y = together(loaders["val"])
         assert torch.equal(x, data.arrays.x_train[data.val_indices])
     assert len(loaders["val"]) == 2  # so that the batches' seam is in it
+
+
+def test_predictions_are_of_all_training_samples_in_order(make_trainer: Make, classifier: Make) -> None:
+    data, module = noisy(val_fraction=0.2, train_size=300), classifier()
+    predicted = torch.cat(make_trainer().predict(module, datamodule=data))
+    x = (data.arrays.x_train.float() - data.arrays.mean) / data.arrays.std
+    with torch.no_grad():
+        torch.testing.assert_close(predicted, module.eval()(x))
 
 
 def test_without_validation_split_there_is_only_the_test_set() -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data import LabelNoise, NoisyLabels
+from noisylabels_pl.data import FileNoise, LabelNoise, NoisyLabels
 from noisylabels_pl.data.datasets.cifar10 import CLASS_NAMES
-from tests.data.noise_samples import (
+from tests.data.noise.noise_samples import (
     ANNOTATED,
     CLASSES,
     CLEAN,
@@ -94,7 +94,7 @@ def test_without_noise_training_sees_the_features() -> None:
 def test_saved_labels_come_back(tmp_path: Path, kind: str) -> None:
     labels = draw_labels(kind)
     labels.save(tmp_path / "noise.npz")
-    loaded = LabelNoise("file", path=str(tmp_path / "noise.npz")).apply(CLEAN, CLASS_NAMES)
+    loaded = FileNoise(tmp_path / "noise.npz").apply(CLEAN, CLASS_NAMES)
     assert loaded.sha256 == labels.sha256
     assert torch.equal(loaded.observed, labels.observed)
     assert loaded.rate == labels.rate
@@ -106,7 +106,7 @@ def test_saved_labels_come_back(tmp_path: Path, kind: str) -> None:
 def test_saved_labels_come_back_where_the_true_ones_are_known_apart(tmp_path: Path) -> None:
     labels = draw_labels("sym", ANNOTATED, CLEAN)
     labels.save(tmp_path / "noise.npz")
-    loaded = draw_labels("file", ANNOTATED, CLEAN, path=str(tmp_path / "noise.npz"))
+    loaded = FileNoise(tmp_path / "noise.npz").apply(ANNOTATED, CLASS_NAMES, clean=CLEAN)
     assert loaded.sha256 == labels.sha256
     assert loaded.rate == labels.rate
 
@@ -121,7 +121,7 @@ def test_file_of_labels_is_plain_numpy(tmp_path: Path) -> None:
 
 
 def load_labels(path: Path, reference: Tensor = CLEAN) -> NoisyLabels:
-    return LabelNoise("file", path=str(path)).apply(reference, CLASS_NAMES)
+    return FileNoise(path).apply(reference, CLASS_NAMES)
 
 
 def test_no_such_file(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_labels_of_another_dataset(tmp_path: Path) -> None:
 
 def test_npz_without_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "noise.npz", x=np.zeros(3))
-    with pytest.raises(ValueError, match=r"^path.*noise\.npz.*(observed|labels)"):
+    with pytest.raises(ValueError, match=r"^path.*noise\.npz.*label"):
         load_labels(tmp_path / "noise.npz")
 
 
@@ -183,7 +183,7 @@ def test_stored_labels_that_are_no_classes(tmp_path: Path, value: float) -> None
 
 
 def load_targets(path: Path, reference: Tensor = TARGETS, **options: Any) -> NoisyLabels:
-    return LabelNoise("file", path=str(path)).apply(reference, NAMES, **options)
+    return FileNoise(path).apply(reference, NAMES, **options)
 
 
 @every_kind

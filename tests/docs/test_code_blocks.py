@@ -31,7 +31,7 @@ def _unbroken(block: str) -> list[str]:
 def commands() -> list[str]:
     """The lines that start this package's command line, without comments."""
     lines = [line for page in PAGES for block in blocks(page, "bash") for line in _unbroken(block)]
-    return sorted({line for line in lines if re.search(r"python -m noisylabels_pl(\.sweep|\.search)? ", line)})
+    return sorted({line for line in lines if re.search(r"python -m noisylabels_pl(\.noise|\.sweep|\.search)? ", line)})
 
 
 @pytest.fixture

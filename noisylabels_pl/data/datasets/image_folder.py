@@ -107,7 +107,6 @@ class ImageFolder(NoisyDataModule):
             split_seed=self.split_seed,
             class_names=self.class_names,
             asymmetric_map=self.asymmetric_map,
-            standardize=self.normalization == "standardize",
             warnings=warnings,
         )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noisylabels_pl.data.arrays import Arrays, regression_arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
-from noisylabels_pl.data.noise import LabelNoise
+from noisylabels_pl.data.noise import Noise
 from noisylabels_pl.functional import check_range
 
 NUM_FEATURES = 512
@@ -42,6 +42,7 @@ class SyntheticRegression(NoisyDataModule):
         ValueError: an argument is out of range.
 
     Example:
+        >>> from noisylabels_pl.data import LabelNoise
         >>> data = SyntheticRegression(LabelNoise("signflip", rate=0.4), num_samples=100, val_fraction=0.0)
         >>> data.setup()
         >>> data.arrays.x_train.shape, data.arrays.y_train.shape, data.arrays.y_test.shape
@@ -50,7 +51,7 @@ class SyntheticRegression(NoisyDataModule):
 
     def __init__(
         self,
-        noise: LabelNoise | None = None,
+        noise: Noise | None = None,
         *,
         num_samples: int = 19962,
         num_causes: int = 20,

@@ -74,3 +74,8 @@ def draw_targets(kind: str, targets: Tensor = TARGETS, **options: Any) -> NoisyL
 def wrong_rows(labels: NoisyLabels) -> Tensor:
     assert labels.is_wrong is not None
     return labels.is_wrong
+
+
+def largest_deviation(T: Tensor, each: int) -> Tensor:
+    """Return how far counts of a draw may lie from ``each * T``: 4.5 standard deviations."""
+    return 4.5 * (each * T * (1 - T)).sqrt() + 1e-6

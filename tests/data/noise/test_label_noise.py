@@ -14,7 +14,7 @@ from torch import Tensor
 
 from noisylabels_pl.data import LabelNoise
 from noisylabels_pl.data.datasets.cifar10 import CLASS_NAMES
-from tests.data.noise_samples import ANNOTATED, CLEAN, EACH, LABEL_OPTIONS, MATRIX, counts, draw_labels
+from tests.data.noise.noise_samples import ANNOTATED, CLEAN, EACH, LABEL_OPTIONS, MATRIX, counts, draw_labels
 
 # --- draws ------------------------------------------------------------------------------------------------------------
 
@@ -322,8 +322,81 @@ def test_unknown_count() -> None:
         LabelNoise("sym", rate=0.2, count="multinomial")
 
 
-def test_matrix_and_file_need_their_options() -> None:
+def test_matrix_noise_needs_a_matrix() -> None:
     with pytest.raises(ValueError, match=r"kind='matrix' needs matrix"):
         LabelNoise("matrix")
-    with pytest.raises(ValueError, match=r"kind='file' needs path"):
-        LabelNoise("file")
+
+
+@pytest.mark.parametrize("kind", ["none", "matrix"])
+def test_kinds_without_a_rate(kind: str) -> None:
+    with pytest.raises(ValueError, match=rf"^kind='{kind}' takes no rate, got 0.2"):
+        LabelNoise(kind, rate=0.2, matrix=MATRIX)
+
+
+# --- maps within groups, two classes ----------------------------------------------------------------------------------
+
+
+def mapped(option: str, num_classes: int, superclasses: Any = None) -> list[int]:
+    """Return what each class becomes at the rate 1."""
+    clean = torch.arange(num_classes)
+    noise = LabelNoise("asym", rate=1.0, map=option)
+    observed: list[int] = noise.apply(clean, [f"c{i}" for i in clean], superclasses=superclasses).observed.tolist()
+    return observed
+
+
+def test_superclasses() -> None:
+    assert mapped("superclass", 7, (0, 1, 0, 1, 1, 2, 0)) == [2, 3, 6, 4, 1, 5, 0]
+    assert mapped("superclass", 4, ("pet", "pet", "car", "car")) == [1, 0, 3, 2]
+
+
+def test_blocks() -> None:
+    assert mapped("blocks", 10) == [1, 2, 3, 4, 0, 6, 7, 8, 9, 5]
+    assert mapped("blocks", 6) == [1, 2, 3, 4, 0, 5]  # alone in its block
+    hundred = mapped("blocks", 100)
+    assert hundred == [5 * (i // 5) + (i % 5 + 1) % 5 for i in range(100)]
+
+
+def test_maps_within_groups_take_the_rate() -> None:
+    labels = draw_labels("asym", map="blocks", rate=0.4, count="exact")
+    assert labels.rate == pytest.approx(0.4)
+    torch.testing.assert_close(labels.realized_T, labels.T)
+
+
+def test_superclasses_that_are_missing() -> None:
+    with pytest.raises(ValueError, match=r"^map=superclass: this dataset has no superclasses; take map=blocks"):
+        mapped("superclass", 10)
+    with pytest.raises(ValueError, match=r"^superclasses must name one for each of the 10 classes, got 3"):
+        mapped("superclass", 10, (0, 1, 1))
+
+
+def test_binary() -> None:
+    labels = LabelNoise("binary", rate=0.4, count="exact").apply(torch.tensor([0, 1]).repeat(100), ("neg", "pos"))
+    assert labels.T is not None
+    assert labels.T.tolist() == [[0.95, 0.05], [0.4, 0.6]]
+    torch.testing.assert_close(labels.realized_T, labels.T)
+    assert labels.rate == pytest.approx(0.225)
+    with pytest.raises(
+        ValueError, match=r"^num_classes must lie in \[2, 2\], got 10; kind='binary' is for two classes"
+    ):
+        draw_labels("binary", rate=0.4)
+
+
+# --- the draws of earlier versions ------------------------------------------------------------------------------------
+
+
+DIGESTS = {
+    ("sym", "bernoulli"): "dd706d03a2d4",
+    ("sym", "exact"): "86fc17820200",
+    ("pairflip", "bernoulli"): "a54eb5caa0e7",
+    ("asym", "exact"): "da3e4aeb2811",
+    ("matrix", "bernoulli"): "316b58fe0268",
+}
+
+
+@pytest.mark.parametrize(("kind", "count"), DIGESTS)
+def test_a_seed_draws_the_same_labels_as_ever(kind: str, count: str) -> None:
+    assert draw_labels(kind, count=count, seed=3).sha256.startswith(DIGESTS[kind, count])
+
+
+def test_a_seed_draws_the_same_derangement_as_ever() -> None:
+    assert draw_labels("asym", map="derangement", seed=5).sha256.startswith("de9a407e99be")

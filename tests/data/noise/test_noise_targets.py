@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.data import Diabetes, Digits, LabelNoise, NoisyDataModule, NoisyLabels
-from tests.data.noise_samples import (
+from tests.data.noise.noise_samples import (
     CLASSES,
     FEATURES,
     NAMES,
@@ -299,11 +299,11 @@ def test_labels_are_the_same_with_and_without_features(kind: str) -> None:
     assert torch.equal(observed(0.0), observed(1.0))
 
 
-@pytest.mark.parametrize(("kind", "features"), [("sym", -0.1), ("signflip", -3), ("none", 1.0), ("file", 1.0)])
+@pytest.mark.parametrize(("kind", "features"), [("sym", -0.1), ("signflip", -3), ("none", 1.0)])
 def test_features_that_are_refused(kind: str, features: float) -> None:
-    rate = {} if kind in ("none", "file") else {"rate": 0.4}
+    rate = {} if kind == "none" else {"rate": 0.4}
     with pytest.raises(ValueError, match=rf"features.*got {features}"):
-        LabelNoise(kind, features=features, path="noise.npz", **rate)
+        LabelNoise(kind, features=features, **rate)
 
 
 @pytest.mark.parametrize("missing", ["features", "spread"])
