@@ -15,6 +15,7 @@ from noisylabels_pl.data.noise.base import Count, Draw, DrawnNoise
 from noisylabels_pl.data.noise.classes import asymmetric_matrix
 from noisylabels_pl.data.noise.noise_input import NoiseInput
 from noisylabels_pl.data.noisy_labels import NoisyLabels
+from noisylabels_pl.data.samples import read_all
 from noisylabels_pl.functional import (
     TARGET_CORRUPTIONS,
     check_choice,
@@ -136,11 +137,11 @@ class LabelNoise(DrawnNoise):
         permutation = None
         if mapping:
             permutation = [names.index(mapping.get(name, name)) for name in names]
-        features = samples.features
-        if features is None:
-            if self.kind in ("linadv", "mixture"):
-                raise ValueError(f"kind={self.kind!r} needs the features of the samples")
-            features = targets  # not read by the other kinds
+        features = targets  # not read by the other kinds
+        if samples.features is not None:
+            features = read_all(samples.features)
+        elif self.kind in ("linadv", "mixture"):
+            raise ValueError(f"kind={self.kind!r} needs the features of the samples")
         kind: Any = self.kind  # one of TARGET_CORRUPTIONS, as check_task has checked
         return corrupt_targets(
             targets,
