@@ -150,20 +150,14 @@ class DrawnNoise(Noise):
         """Return noisy features of the samples with wrong labels, in the type and range of the dataset's features."""
         if features is None or spread is None or is_wrong is None:
             raise ValueError(f"features={self.features} needs the features of the samples and their spread")
+        if not isinstance(features, Tensor):
+            raise ValueError(f"features={self.features} is for samples in memory, not for images in files; set it to 0")
         true_features = features[is_wrong.nonzero().squeeze(1)]
         noise = torch.randn(true_features.shape, generator=generator) * spread * self.features
         corrupted = true_features + noise
         if not true_features.is_floating_point():
-            lowest, highest = _range(features)
-            corrupted = corrupted.round().clamp(lowest, highest)
+            corrupted = corrupted.round().clamp(int(features.min()), int(features.max()))
         return corrupted.to(true_features.dtype)
-
-
-def _range(features: Samples) -> tuple[int, int]:
-    """Return the smallest and the largest whole number among the features; of images in files, of all bytes."""
-    if isinstance(features, Tensor):
-        return int(features.min()), int(features.max())
-    return 0, 255
 
 
 def _generator(seed: Sequence[int]) -> torch.Generator:

@@ -22,6 +22,7 @@ from noisylabels_pl.functional import (
 )
 
 Order = Literal["proportional", "hardest"]
+_LEAST_DOUBT = 1e-9
 
 
 class ConfusionNoise(DrawnNoise):
@@ -83,7 +84,8 @@ class ConfusionNoise(DrawnNoise):
         """Return the probability of each label to become wrong."""
         if self.order == "proportional":
             doubt = 1 - probs.gather(1, labels.unsqueeze(1)).squeeze(1)
-            return proportional_rates(doubt, self.rate)
+            # Of samples that a network is sure of, to the last digit, all are equally likely, after the others.
+            return proportional_rates(doubt.clamp(min=_LEAST_DOUBT), self.rate)
         hardest = label_margins(probs, labels).sort(stable=True).indices[: round(self.rate * len(labels))]
         rates = torch.zeros(len(labels), dtype=torch.float64)
         rates[hardest] = 1.0

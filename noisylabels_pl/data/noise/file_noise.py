@@ -44,7 +44,7 @@ class FileNoise(Noise):
         if not str(path):
             raise ValueError("path must be the path of a file of labels, such as the noise.npz of an earlier run")
         self.path = Path(path).expanduser()
-        self.key = key
+        self.key = None if key is None else str(key)  # a column may be named by a number
 
     def apply(
         self,

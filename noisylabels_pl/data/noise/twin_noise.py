@@ -43,7 +43,7 @@ class TwinNoise(DrawnNoise):
         super().__init__(**common)
         check_choice("count", count, Count)
         self.path = Path(path).expanduser()
-        self.key = key
+        self.key = None if key is None else str(key)  # a column may be named by a number
         self.count = count
 
     def draw(self, samples: NoiseInput, generator: torch.Generator) -> Draw:

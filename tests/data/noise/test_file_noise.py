@@ -126,6 +126,8 @@ def test_csv(tmp_path: Path, names: bool) -> None:
     rows = [f"{row}, {label}" for row, label in enumerate(labels)]
     path.write_text("\n".join(["file,label", *rows]) + "\n")
     assert torch.equal(read(path, key="label").observed, WORSE)
+    path.write_text("\n".join(["file,7", *rows]))
+    assert torch.equal(read(path, key=7).observed, WORSE)  # type: ignore[arg-type] # as the command line reads it
     path.write_text("\n".join(labels if not names else ["label", *labels]))
     assert torch.equal(read(path).observed, WORSE)
 

@@ -96,6 +96,11 @@ def test_features_are_read_batch_by_batch() -> None:
     assert 0 < images.largest <= 1024
 
 
+def test_features_in_files_are_not_corrupted() -> None:
+    with pytest.raises(ValueError, match=r"^features=1\.0 is for samples in memory, not for images in files"):
+        apply(InstanceNoise(rate=0.4, features=1.0), Images())
+
+
 def test_instance_noise_on_images_of_a_dataset() -> None:
     data = Digits(InstanceNoise(rate=0.3, seed=4))
     data.setup()
@@ -167,6 +172,15 @@ def test_probabilities_that_are_refused(probabilities: str, spoil: Any, message:
     np.save(probabilities, spoil(PROBS.numpy()))
     with pytest.raises(ValueError, match=rf"^probabilities: .*probabilities\.npy.*{message}"):
         apply(ConfusionNoise(rate=0.2, probabilities=probabilities))
+
+
+def test_a_network_that_is_sure_of_all_but_a_few_samples(probabilities: str) -> None:
+    probs = torch.eye(4)[Y]
+    probs[:100] = 0.25
+    np.save(probabilities, probs.numpy())
+    labels = apply(ConfusionNoise(rate=0.5, probabilities=probabilities, count="exact"))
+    assert wrong(labels)[:100].all()
+    assert labels.rate == 0.5
 
 
 def test_probabilities_in_an_npz_file(tmp_path: Path, probabilities: str) -> None:
