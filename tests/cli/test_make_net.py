@@ -180,6 +180,20 @@ def test_an_own_network_in_a_folder_of_configurations(cli: Cli, tmp_path: Path) 
     assert saved["net.second.1.weight"].shape == (4, 64)
 
 
+def test_fine_tuning_from_a_checkpoint_of_a_run(cli: Cli, tmp_path: Path) -> None:
+    short = ["trainer=cpu", "data.train_size=100", "net=torchvision", "net.name=resnet18"]
+    first = cli("method=ce", "trainer.max_epochs=1", *short, folder="first")
+    weights = f"net.weights={first / 'checkpoints' / 'last.ckpt'}"
+    second = cli(
+        "experiment=finetune/elr", "trainer.max_epochs=1", "optim.lr=0", weights, "net.name=resnet18", *short[:2]
+    )
+    before, after = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in (first, second)
+    )
+    assert torch.equal(before["net.layer4.1.conv2.weight"], after["net.layer4.1.conv2.weight"])
+    assert "head_lr_factor: 10.0" in (second / "config.yaml").read_text()
+
+
 def test_an_error_is_one_line(cli: Cli, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         cli("net=custom", f"net._target_={__name__}.KnowsNothing", "+net.classes=7", "trainer=cpu")
