@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from torch import nn
@@ -130,6 +131,18 @@ def test_misspelt_keys_and_options_are_errors() -> None:
         composed("method.fractoin=0.3")
     with pytest.raises(Exception, match="crusty"):
         composed("method=crusty")
+
+
+def test_the_recipe_of_fine_tuning() -> None:
+    config = composed("experiment=finetune/elr", "data=npz", "net.weights=mine.pt")
+    assert (config.method.lam, config.method.beta) == (3.0, 0.7)
+    assert (config.net.name, config.net.weights) == ("resnet50", "mine.pt")
+    assert (config.optim.lr, config.optim.head_lr_factor, config.optim.weight_decay) == (0.002, 10.0, 1e-3)
+    assert (list(config.schedule.milestones), config.trainer.max_epochs, config.data.batch_size) == ([7], 15, 64)
+    assert config.noise.kind == "none"
+    optimizer = instantiate(config.optim)([nn.Parameter(torch.zeros(2))])
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.defaults["momentum"] == 0.9
 
 
 @pytest.mark.parametrize(
