@@ -21,6 +21,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from noisylabels_pl.cli.options import all_keys, group_options, nearest, sort_by_similarity
 
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class JobFailedError(CompactHydraException):
     """A job of a sweep failed, and its line is printed; Hydra goes on with the next job."""
@@ -80,8 +82,7 @@ def file_error_message(error: OSError, folder: Path) -> str:
     message = str(error)
     if error.strerror is not None:
         message = f"{error.filename or folder}: {error.strerror}"
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return f"{message}; make room on this disk" if is_full else message
+    return f"{message}; make room on this disk" if error.errno in _DISK_IS_FULL else message
 
 
 def composition_message(error: HydraException | OmegaConfBaseException | OSError) -> str:
@@ -105,10 +106,10 @@ def composition_message(error: HydraException | OmegaConfBaseException | OSError
         return _unknown_key_message(error)
     if isinstance(error, OSError):
         reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-        return (
-            f"the run's folder cannot be written ({reason}); set hydra.run.dir, in a sweep hydra.sweep.dir, to a "
-            "folder that you may write to, on a disk that is not full"
-        )
+        remedy = "set hydra.run.dir, in a sweep hydra.sweep.dir, to a folder that you may write to"
+        if error.errno in _DISK_IS_FULL:
+            remedy = "make room on this disk, or set hydra.run.dir, in a sweep hydra.sweep.dir, to a folder on another"
+        return f"the run's folder cannot be written ({reason}); {remedy}"
     return error_message(error)
 
 
