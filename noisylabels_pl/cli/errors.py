@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import (
     CompactHydraException,
@@ -18,6 +20,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from noisylabels_pl.cli.options import all_keys, group_options, nearest, sort_by_similarity
+
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class JobFailedError(CompactHydraException):
@@ -59,6 +63,28 @@ def error_message(error: BaseException) -> str:
     return message if group is None else f"{group}: {message}"
 
 
+def file_error_message(error: OSError, folder: Path) -> str:
+    """Return the line for a file that cannot be read or written during a run.
+
+    Args:
+        error: the system's, which names no file if the disk is full, or one with a message of this library.
+        folder: of the run.
+
+    Returns:
+        The line; of a full disk with the remedy.
+
+    Example:
+        >>> file_error_message(OSError(errno.ENOSPC, "No space left on device"), Path("runs/1"))
+        'runs/1: No space left on device; make room on this disk'
+        >>> file_error_message(FileNotFoundError("there is no checkpoint last.ckpt"), Path("runs/1"))
+        'there is no checkpoint last.ckpt'
+    """
+    message = str(error)
+    if error.strerror is not None:
+        message = f"{error.filename or folder}: {error.strerror}"
+    return f"{message}; make room on this disk" if error.errno in _DISK_IS_FULL else message
+
+
 def composition_message(error: HydraException | OmegaConfBaseException | OSError) -> str:
     r"""Return the line for a command line that Hydra cannot compose, or whose folder it cannot make.
 
@@ -79,10 +105,11 @@ def composition_message(error: HydraException | OmegaConfBaseException | OSError
     if isinstance(error, ConfigCompositionException):
         return _unknown_key_message(error)
     if isinstance(error, OSError):
-        return (
-            f"the run's folder cannot be written ({error.strerror}: {error.filename}); set hydra.run.dir, in a sweep "
-            "hydra.sweep.dir, to a folder that you may write to"
-        )
+        reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+        remedy = "set hydra.run.dir, in a sweep hydra.sweep.dir, to a folder that you may write to"
+        if error.errno in _DISK_IS_FULL:
+            remedy = "make room on this disk, or set hydra.run.dir, in a sweep hydra.sweep.dir, to a folder on another"
+        return f"the run's folder cannot be written ({reason}); {remedy}"
     return error_message(error)
 
 

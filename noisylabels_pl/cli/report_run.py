@@ -25,7 +25,7 @@ from torch import Tensor
 
 from noisylabels_pl.cli.build import Experiment, close_wandb, to_json
 from noisylabels_pl.cli.check_config import check_config, nearest_argument
-from noisylabels_pl.cli.errors import JobFailedError, error_message
+from noisylabels_pl.cli.errors import JobFailedError, error_message, file_error_message
 from noisylabels_pl.cli.resume import resume_command
 from noisylabels_pl.cli.run_files import RESULT, best_validation_score, read_result
 from noisylabels_pl.cli.run_folder import (
@@ -51,7 +51,6 @@ _SETTING_ERRORS = (
     MisconfigurationException,
     ValueError,
     TypeError,
-    OSError,
 )
 
 # The groups whose options change a run's result, and the keys among them that do not, or are in its name anyway.
@@ -117,6 +116,8 @@ def run_job(config: DictConfig, job: Job) -> float | None:
             return best_validation_score(read_result(folder) or {})
         save_start(config, job)
         experiment = train(config, folder, resume=resume)
+    except OSError as error:
+        _end_with_file_error(error, job)
     except _SETTING_ERRORS as error:
         if "HYDRA_FULL_ERROR" in os.environ:  # developers want the traceback
             raise
@@ -124,15 +125,16 @@ def run_job(config: DictConfig, job: Job) -> float | None:
         argument = nearest_argument(message, config)
         if argument is not None:
             message = f"{message}; the nearest is {argument}"
-        if isinstance(error, OSError) and any(folder.glob("**/checkpoints/last.ckpt")):  # such as a full disk
-            _print_how_to_resume(job)
         _end_with_error(message, job)
     except SystemExit:  # raised by Lightning on Ctrl-C
         if getattr(rank_zero_only, "rank", 0) == 0:
             _print_how_to_resume(job)
         sys.exit(130)  # the exit status of an interrupted command in a shell
     if experiment.trainer.is_global_zero:
-        report(experiment, config, folder, job.names)
+        try:
+            report(experiment, config, folder, job.names)
+        except OSError as error:
+            _end_with_file_error(error, job)
     close_wandb(experiment.trainer)
     # Only the first rank fails: Lightning kills it, in the middle of its report, if another one does.
     if experiment.diverged is not None and experiment.trainer.is_global_zero:
@@ -186,6 +188,15 @@ def report(experiment: Experiment, config: DictConfig, folder: Path, names: Mapp
     for logger in experiment.trainer.loggers:
         if isinstance(logger, WandbLogger):
             _log_to_wandb(logger, result, folder)
+
+
+def _end_with_file_error(error: OSError, job: Job) -> NoReturn:
+    """Say which file cannot be read or written, and how to go on if an epoch was finished, as after a full disk."""
+    if "HYDRA_FULL_ERROR" in os.environ:  # developers want the traceback
+        raise error
+    if any(job.folder.glob("**/checkpoints/last.ckpt")):
+        _print_how_to_resume(job)
+    _end_with_error(file_error_message(error, job.folder), job)
 
 
 def _end_with_error(message: str, job: Job) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -138,6 +139,11 @@ class StageFitter:
         trainer, module = experiment.trainer, experiment.module
         stage.initialize(module, artifacts)
         checkpoint = self.resumed_checkpoint(stage)
+        if checkpoint is not None and trainer.max_steps != -1:
+            rank_zero_warn(
+                f"trainer.max_steps={trainer.max_steps}: the resumed run will not equal an uninterrupted one, because "
+                "Lightning counts one epoch too many; give the budget by trainer.max_epochs"
+            )
         # Written before the fit, so that an interrupted run has them, too.
         if trainer.is_global_zero:
             self._prepare_folder(stage, checkpoint)

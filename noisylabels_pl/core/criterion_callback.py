@@ -176,11 +176,11 @@ class CriterionCallback(L.Callback, ABC):
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
             if self.needs.positions:
                 callbacks = _criterion_callbacks(trainer)
-                self._loader_source = LoaderSource(trainer, pl_module, partial(_prepared_by, callbacks))
+                self._loader_source = LoaderSource(trainer, pl_module, partial(_prepared_by, callbacks, trainer))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if isinstance(trainer.train_dataloader, IndexedLoader):
-            trainer.train_dataloader.start_fit()
+            trainer.train_dataloader.start_fit(trainer)
         if self.needs.positions:
             self.tables.set_num_samples(len(training_loader(trainer).dataset))  # type: ignore[arg-type]
         if self.tables:
@@ -415,9 +415,11 @@ def _criterion_callbacks(trainer: L.Trainer) -> list[CriterionCallback]:
     return [callback for callback in callbacks if isinstance(callback, CriterionCallback)]
 
 
-def _prepared_by(callbacks: list[CriterionCallback], loader: Any) -> Any:
+def _prepared_by(callbacks: list[CriterionCallback], trainer: L.Trainer, loader: Any) -> Any:
     for callback in callbacks:
         loader = callback.prepare_loader(loader)
+    if isinstance(loader, IndexedLoader):
+        loader.start_fit(trainer)
     return loader
 
 

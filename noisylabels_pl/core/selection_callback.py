@@ -68,6 +68,7 @@ class SelectionCallback(CriterionCallback):
         self._sampler: SelectionSampler | None = None
         self._reload_every: int | None = None  # the Trainer's setting, while a fit lasts
         self._num_batches = 0  # when Lightning last counted them
+        self._has_started_epoch = False  # in this fit
 
     @abstractmethod
     def select(self, module: L.LightningModule, scores: Scores, epoch: int) -> Selection:
@@ -149,18 +150,18 @@ class SelectionCallback(CriterionCallback):
         # passed since the last reload in any epoch, so Lightning discards the iterator.
         self._install_selection(training_loader(trainer)).set_epoch(trainer.current_epoch)
         _set_reload_every(trainer, -1)
+        self._has_started_epoch = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._reload_every is not None:
-            _set_reload_every(trainer, self._reload_every)
-        if training_loader(trainer).sampler is not self._sampler:
-            raise RuntimeError(
-                "the training loader was loaded again and lost the selection; define train_dataloader() as a method of "
-                "the module's or datamodule's class, and return noisylabels_pl.indexed(loader) from it"
-            )
-        self._num_batches = len(training_loader(trainer))
-        if self.selection is not None:
-            pl_module.log_dict(self._metrics_to_log, sync_dist=True)
+        self._start_epoch(trainer, pl_module)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning does not call on_train_epoch_start for an epoch that is resumed in its middle.
+        if not self._has_started_epoch:
+            self._start_epoch(trainer, pl_module)
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
@@ -189,6 +190,20 @@ class SelectionCallback(CriterionCallback):
         self._selection_epoch = state_dict["epoch"]
         self._metrics_to_log = state_dict["report"]
         self._values_by_position = {}
+
+    def _start_epoch(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Check that the loader has the selection, and log what is known of it."""
+        self._has_started_epoch = True
+        if self._reload_every is not None:
+            _set_reload_every(trainer, self._reload_every)
+        if training_loader(trainer).sampler is not self._sampler:
+            raise RuntimeError(
+                "the training loader was loaded again and lost the selection; define train_dataloader() as a method of "
+                "the module's or datamodule's class, and return noisylabels_pl.indexed(loader) from it"
+            )
+        self._num_batches = len(training_loader(trainer))
+        if self.selection is not None:
+            module.log_dict(self._metrics_to_log, on_step=False, on_epoch=True, sync_dist=True)
 
     def _update_selection(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
         """Score the training set and select the samples of an epoch; all samples before the end of the warm-up."""

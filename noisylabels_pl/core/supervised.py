@@ -15,6 +15,7 @@ from noisylabels_pl.core.bad_samples import BadSamples
 from noisylabels_pl.core.fine_tuning import FineTuning, find_head
 from noisylabels_pl.core.scoring import positions_of
 from noisylabels_pl.core.task import Classification, Regression, Task
+from noisylabels_pl.data import IndexedLoader
 from noisylabels_pl.functional import at_least_float32
 
 LOG_EVERY_N_STEPS = 50
@@ -81,6 +82,10 @@ class Supervised(L.LightningModule):
         if self._fit_trainer() is not None:
             index = positions_of(self.trainer, batch, batch_idx, required=False).index
         self._bad_samples.add(~loss.detach().isfinite(), batch, index=index)
+
+    def on_train_start(self) -> None:
+        if isinstance(self.trainer.train_dataloader, IndexedLoader):
+            self.trainer.train_dataloader.start_fit(self.trainer)
 
     def on_train_epoch_end(self) -> None:
         self._bad_samples.read()

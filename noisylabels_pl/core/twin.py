@@ -137,6 +137,7 @@ class TwinModule(Supervised, ABC):
             self.tables.empty()  # of an earlier fit; a resumed fit loads its own after this
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         self.warnings = budget_warnings(self.trainer, self)
         self.tables.set_num_samples(len(training_loader(self.trainer).dataset))  # type: ignore[arg-type]
         if self.tables:

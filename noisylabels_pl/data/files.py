@@ -37,6 +37,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
         A path beside it to write to. That file replaces ``path`` when the block ends, and is removed if it fails. Only
         a process that is killed leaves it behind, see :func:`remove_partial_files`.
 
+    Raises:
+        OSError: the file cannot be written, for example to a full disk. The message names it, which that of a full disk
+            does not.
+
     Example:
         >>> with write_atomically(Path("result.json")) as partial:  # doctest: +SKIP
         ...     partial.write_text("{}")
@@ -47,8 +51,18 @@ def write_atomically(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, cause: OSError) -> OSError:
+    """Return an error of the same type and number that names the file."""
+    kept = "the old one is still whole" if path.exists() else "nothing was written"
+    error = type(cause)(f"cannot write {path}: {cause.strerror or cause}; {kept}")
+    error.errno = cause.errno
+    return error
 
 
 def save_tensors(value: Any, path: Path) -> None:
@@ -67,14 +81,13 @@ def save_tensors(value: Any, path: Path) -> None:
     try:
         with write_atomically(path) as partial, partial.open("wb") as file:
             torch.save(value, file)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:
         # torch reports whatever interrupts its writing as a RuntimeError about positions in the file.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, (OSError, KeyboardInterrupt)):
             cause = cause.__context__
         if isinstance(cause, OSError):
-            kept = "the old one is still whole" if path.exists() else "nothing was written"
-            raise OSError(f"cannot write {path}: {cause.strerror}; {kept}") from error
+            raise _cannot_write(path, cause) from error
         if isinstance(cause, KeyboardInterrupt):
             raise cause from None
         raise

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
@@ -15,6 +17,9 @@ from torch.utils.data.distributed import DistributedSampler
 
 from noisylabels_pl.data.batch import Batch, Positions
 from noisylabels_pl.data.sampler import SelectionBatches, SelectionSampler
+
+if TYPE_CHECKING:
+    import lightning as L
 
 
 @dataclass(eq=False)
@@ -78,6 +83,10 @@ class IndexedLoader(DataLoader[Any]):
     Worker processes start with the first batch, not with the iterator. After a resume Lightning makes the first
     iterator before it tells the sampler the epoch, and workers that start at once would read the order of epoch 0.
 
+    A fit that is resumed in the middle of an epoch gets the rest of the epoch's batches: those that Lightning counts as
+    trained are not read again. Lightning's count is asked, see :meth:`start_fit`, instead of counting here what was
+    yielded, because a batch whose step was interrupted must come again.
+
     Args:
         *args: see :class:`torch.utils.data.DataLoader`.
         as_batches: yield a :class:`~noisylabels_pl.data.Batch` of ``(x, y)`` with the positions in it, instead of the
@@ -91,11 +100,13 @@ class IndexedLoader(DataLoader[Any]):
             options |= {"batch_sampler": None, "sampler": batches.sampler}
             options |= {"batch_size": batches.batch_size, "drop_last": batches.drop_last}
         super().__init__(*args, **options)
-        if isinstance(self.sampler, SelectionSampler) and self.batch_size is not None:
-            batches = SelectionBatches(self.sampler, self.batch_size, self.drop_last)
-            # torch makes its own batch sampler of these arguments, and given one it would hide the batch size.
-            object.__setattr__(self, "batch_sampler", batches)
+        self._batches = SelectionBatches(self.sampler, self.batch_size or 1, self.drop_last)
+        # torch makes its own batch sampler of these arguments, and given one it would hide the batch size.
+        object.__setattr__(self, "batch_sampler", self._batches)
         self.as_batches = as_batches
+        self._trainer: L.Trainer | None = None  # from the start of a fit until its second epoch
+        self._last_batch = -1  # the number of the last batch before that start, counted through all epochs
+        self._is_resumed = False  # in the middle of an epoch that has not gone on yet
         # A queue for each iterator, of the batches that were yielded and not asked for.
         self._queues: list[deque[Positions]] = []
         self._taken: tuple[deque[Positions], tuple[int, int], Positions] | None = None
@@ -103,8 +114,13 @@ class IndexedLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         queue: deque[Positions] = deque()
         self._queues.append(queue)
+        num_trained = self._num_trained_batches()
+        self._batches.num_skipped = num_trained
         try:
-            for read in super().__iter__():
+            # torch draws a seed for worker processes here, and did so before the epoch was interrupted.
+            with torch.random.fork_rng(devices=[]) if num_trained else nullcontext():
+                reads = super().__iter__()
+            for read in reads:
                 if self.as_batches:
                     yield _as_batch(read)
                 else:
@@ -134,9 +150,41 @@ class IndexedLoader(DataLoader[Any]):
         self._taken = queue, step, positions
         return positions
 
-    def start_fit(self) -> None:
-        """Forget the last batch of an earlier fit."""
+    def start_fit(self, trainer: L.Trainer) -> None:
+        """Forget the last batch of an earlier fit, and ask this one where it goes on.
+
+        Args:
+            trainer: of the fit.
+        """
         self._taken = None
+        self._trainer = trainer
+        self._last_batch = trainer.fit_loop.total_batch_idx
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: Lightning saves its own count of batches. It warns of loaders without this method."""
+        return {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Learn that the fit is resumed in the middle of an epoch: Lightning calls this method then only."""
+        self._is_resumed = True
+
+    def _num_trained_batches(self) -> int:
+        """Return the number of batches of this epoch that were trained before the fit was resumed."""
+        if self._trainer is None:
+            if self._is_resumed:
+                rank_zero_warn(
+                    "the fit is resumed in the middle of an epoch, whose batches start from the first one again: only "
+                    "callbacks and modules of noisylabels_pl tell an indexed loader where to go on"
+                )
+            self._is_resumed = False
+            return 0
+        self._is_resumed = False
+        if self._trainer.fit_loop.total_batch_idx != self._last_batch:  # the fit has gone on
+            self._trainer = None
+            return 0
+        num_trained = self._trainer.fit_loop.batch_idx + 1
+        # Until an epoch starts, Lightning has the count of the epoch before.
+        return num_trained if num_trained < len(self) else 0
 
     def _queue_at(self, step: tuple[int, int]) -> deque[Positions] | None:
         """Return the queue of the iterator in use.

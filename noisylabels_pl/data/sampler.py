@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -115,16 +116,19 @@ class SelectionSampler(DistributedSampler[Any]):
 
 
 class SelectionBatches(BatchSampler):
-    """Batches of a :class:`SelectionSampler`, where one last sample of a selection joins the batch before it.
+    """Batches of a sampler, where one last sample of a selection joins the batch before it.
 
     Batch normalization has no statistics of a single sample, and a selection of changing size leaves one over sooner or
-    later. All ranks get equally many samples, so they join them alike. Without a selection, and with ``drop_last``,
-    the batches are those of torch.
+    later. All ranks get equally many samples, so they join them alike. Without a selection, with ``drop_last``, and of
+    another sampler than a :class:`SelectionSampler`, the batches are those of torch.
 
     Args:
         sampler: of keys.
         batch_size: samples in a batch; of 1, all batches hold one sample.
         drop_last: whether to drop a last batch that is not full.
+
+    Attributes:
+        num_skipped: batches that a pass leaves out at its beginning.
 
     Example:
         >>> sampler = SelectionSampler(range(9), shuffle=False)
@@ -133,9 +137,12 @@ class SelectionBatches(BatchSampler):
         [[0, 1], [2, 3, 4]]
     """
 
-    sampler: SelectionSampler
+    num_skipped = 0
 
     def __iter__(self) -> Iterator[list[Any]]:
+        return islice(self._all_batches(), self.num_skipped, None)
+
+    def _all_batches(self) -> Iterator[list[Any]]:
         batches = super().__iter__()
         joins_last = self._joins_last()
         for _ in range(len(self) - joins_last):
@@ -148,9 +155,12 @@ class SelectionBatches(BatchSampler):
 
     def _joins_last(self) -> bool:
         """Return True if the last batch would hold one sample."""
-        if self.sampler.selection is None or self.drop_last or self.batch_size == 1:
+        sampler = self.sampler
+        if not isinstance(sampler, SelectionSampler) or sampler.selection is None:
             return False
-        return len(self.sampler) > self.batch_size and len(self.sampler) % self.batch_size == 1
+        if self.drop_last or self.batch_size == 1:
+            return False
+        return len(sampler) > self.batch_size and len(sampler) % self.batch_size == 1
 
 
 def is_distributed() -> bool:

@@ -187,7 +187,6 @@ class ELRPlus(TwinModule):
         if not two_networks:
             self.net.second.requires_grad_(False)
         self.targets = [self.tables.add("targets of first"), self.tables.add("targets of second")]
-        self._last_step = 0  # the optimizer step after which the teachers were updated last
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.two_networks else self.net.first(x)
@@ -216,20 +215,14 @@ class ELRPlus(TwinModule):
             )
         return warnings
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        self._last_step = self.trainer.global_step
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._batch_idx = batch_idx
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        step = self.trainer.global_step
-        if step == self._last_step:  # gradients are still being accumulated
-            return
-        self._last_step = step
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        super().optimizer_step(*args, **options)
+        # Not in on_train_batch_end, which comes after the callbacks' that save checkpoints.
         if self.weight_average:
-            self._update_teachers(step)
+            self._update_teachers(self.trainer.global_step + 1)  # Lightning counts the step after this method
 
     def networks(self) -> list[nn.Module]:
         return [self.net.first, self.net.second] if self.two_networks else [self.net.first]

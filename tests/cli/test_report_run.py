@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -248,6 +250,32 @@ def raised_by(action: Callable[[], Any]) -> BaseException:
     with pytest.raises((InstantiationException, OmegaConfBaseException)) as info:
         action()
     return info.value
+
+
+@pytest.mark.parametrize("fails", ["metrics", "figure"])
+def test_a_full_disk_is_told_with_the_file_and_the_remedy(
+    fails: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+
+    def write(original: Callable[..., Any]) -> Callable[..., Any]:
+        def fail_if_full(*args: Any, **options: Any) -> Any:
+            if last.exists():
+                raise OSError(errno.ENOSPC, "No space left on device")  # names no file
+            return original(*args, **options)
+
+        return fail_if_full
+
+    target = (csv.DictWriter, "writerows") if fails == "metrics" else (report_run, "draw_curves")
+    monkeypatch.setattr(*target, write(getattr(*target)))
+    with pytest.raises(SystemExit) as error:
+        cli(*SHORT)
+    name = "cannot write .*/run/metrics.csv" if fails == "metrics" else ".*/run"
+    assert re.match(
+        f"error: {name}: No space left on device(; the old one is still whole)?; make room", str(error.value)
+    )
+    command = f"python -m noisylabels_pl.resume {tmp_path / 'run'}"
+    assert capsys.readouterr().err.splitlines()[-1].strip() == command
 
 
 def test_errors_say_in_which_group_they_were_raised() -> None:

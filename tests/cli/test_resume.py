@@ -76,6 +76,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(cli: Cli, inte
     assert "last.ckpt is empty; there is no other checkpoint in" in error_of(run)
 
 
+def test_a_budget_of_steps_is_told_to_be_inexact(interrupted: Callable[..., Path]) -> None:
+    run = interrupted("method=ce", "trainer.max_steps=1000", epochs=1)
+    with pytest.warns(match="trainer.max_steps=1000: the resumed run will not equal an uninterrupted one"):
+        resume_run(run)
+
+
 def test_a_run_that_saved_nothing_starts_again(cli: Cli, interrupted: Callable[..., Path]) -> None:
     whole = cli(*SHORT, "method=ce", folder="whole")
     run = interrupted("method=ce")

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 import pytest
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from .methods import record, run
 
@@ -39,11 +39,23 @@ class Stop(L.Callback):
             raise InterruptedError("stopped")
 
 
+class SavesInTheMiddle(Checkpoint):
+    """Saves a checkpoint after the first batch of epoch 7."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == (7, 0):
+            trainer.save_checkpoint(self.path)
+
+
 @pytest.fixture(scope="session")
 def interrupted_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Returns a folder with ``run``, a run that failed in epoch 7, and ``validated.ckpt``, written after a validation.
+    """Returns a folder with ``run``, a run that failed in epoch 7, and two checkpoints beside those of the run.
 
-    A test may change ``run`` by resuming in it: the next one gets it as the failure has left it.
+    ``validated.ckpt`` was written after the validation of epoch 6, and ``middle.ckpt`` after the first batch of epoch
+    7. A test may change ``run`` by resuming in it: the next one gets it as the failure has left it.
     """
     folders: dict[str, Path] = {}
 
@@ -51,8 +63,9 @@ def interrupted_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         if method not in folders:
             folder = tmp_path_factory.mktemp("interrupted")
             saved = ModelCheckpoint(folder, filename="validated", mode="max", save_on_train_epoch_end=False)
+            callbacks = [Stop(), saved, SavesInTheMiddle(folder / "middle.ckpt")]
             with pytest.raises(InterruptedError):
-                run(method, folder / "run", callbacks=[Stop(), saved])
+                run(method, folder / "run", callbacks=callbacks)
             (folder / "run").rename(folder / "as it was left")
             folders[method] = folder
         folder = folders[method]

@@ -102,6 +102,30 @@ def test_resumed_equals_uninterrupted(method: str, when: str, plain_record: Make
 
 
 @every_method
+def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(
+    method: str, plain_record: Make, interrupted_run: Make
+) -> None:
+    if isinstance(make(method), StagedMethod):
+        pytest.skip("a staged run resumes from its own last.ckpt, which is written at the epoch's end")
+    whole = plain_record(method)
+    folder = interrupted_run(method)
+    recorder = Recorder()
+    resume = f"resume={folder / 'middle.ckpt'}"
+    resumed = run(method, folder / "run", resume, "data.num_workers=2", callbacks=[recorder])
+    # What is averaged over the steps of epoch 7 lacks the first of them.
+    of_steps = ("train/loss", "selection/")
+    rows = [whole["callbacks"]["History"]["rows"], resumed.history.rows]
+    for row in (rows[0][7], rows[1][7]):
+        for name in [name for name in row if name.startswith(of_steps)]:
+            del row[name]
+    assert_same(state(resumed), {key: whole[key] for key in STATE})
+    assert recorder.batches == {7: whole["batches"][7] - 1, 8: whole["batches"][8]}
+    assert recorder.visited[8] == whole["visited"][8]
+    assert recorder.visited[7] == whole["visited"][7][-len(recorder.visited[7]) :]
+    assert recorder.given[7] == whole["given"][7]
+
+
+@every_method
 def test_clean_labels_are_never_read(
     method: str, plain_record: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import pickle
 from pathlib import Path
@@ -151,6 +152,22 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("exists", "kept"), [(True, "the old one is still whole"), (False, "nothing was written")])
+def test_an_error_of_the_disk_names_the_file(exists: bool, kept: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    if exists:
+        path.write_text("old")
+
+    def fail() -> None:
+        with write_atomically(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=f"^cannot write .*/result.json: No space left on device; {kept}$") as raised:
+        fail()
+    assert raised.value.errno == errno.ENOSPC
+    assert path.exists() is exists
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
