@@ -94,7 +94,10 @@ def launch_cells(cells: Sequence[SweepCell], launcher: Sequence[str], root: Path
     ConfigStore.instance().store(_CONFIG, node)
     sys.argv[1:] = ["--multirun", *launcher, f"cell={','.join(map(str, range(len(cells))))}"]
     console.print(
-        f"{len(cells)} jobs; each writes log.txt in its run's folder in {root}", soft_wrap=True, highlight=False
+        f"{len(cells)} jobs; each writes log.txt in its run's folder in {root}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
     )
     try:
         with full_error("1"):  # Hydra then raises its errors instead of printing them
