@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from noisylabels_pl.cli.errors import unknown_key_message
 from noisylabels_pl.cli.main import CONFIG_PATH
-from noisylabels_pl.cli.run_files import RESULT, has_progress
+from noisylabels_pl.cli.run_files import RESULT
 from noisylabels_pl.report.tables.grid import settings_of
 
 
@@ -47,16 +47,15 @@ class SweepCell:
         return (self.folder / RESULT).is_file()
 
     def command(self, extra: Sequence[str] = ()) -> list[str]:
-        """Return the command that runs the cell, or goes on with it.
+        """Return the command that runs the cell, or goes on with it, as often as it is started.
 
         Args:
             extra: further overrides, such as ``threads=1``.
         """
-        if has_progress(self.folder):
-            return [sys.executable, "-m", "noisylabels_pl.resume", str(self.folder), *extra]
         config_dir = [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
         folder = f"hydra.run.dir={json.dumps(str(self.folder), ensure_ascii=False)}"
-        return [sys.executable, "-m", "noisylabels_pl", *config_dir, *self.overrides, *extra, folder]
+        overrides = [*self.overrides, *extra, folder, "resume=auto"]
+        return [sys.executable, "-m", "noisylabels_pl", *config_dir, *overrides]
 
 
 def make_cells(overrides: Sequence[str], root: Path, config_dir: Path | None = None) -> list[SweepCell]:

@@ -22,6 +22,13 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from noisylabels_pl.cli.options import all_keys, group_options, nearest, sort_by_similarity
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PLUGINS = {
+    "submitit_slurm": "hydra-submitit-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "ray": "hydra-ray-launcher",
+    "joblib": "hydra-joblib-launcher",
+}
+"""The packages that bring launchers."""
 
 
 class JobFailedError(CompactHydraException):
@@ -125,7 +132,11 @@ def _parse_message(override: str) -> str:
 
 def _missing_option_message(file: str, options: Sequence[str]) -> str:
     """Return the line for an option that its group does not have."""
-    group, _, option = file.partition("/")
+    group, _, option = file.removeprefix("hydra/").partition("/")
+    if file.startswith("hydra/"):
+        group = f"hydra/{group}"
+    if option in _PLUGINS:
+        return f"{group}={option} is a plugin of Hydra that is not installed; pip install {_PLUGINS[option]}"
     ordered = sort_by_similarity(option, sorted({*options, *group_options(group)}))
     if not ordered:
         return f"there is no configuration {file}"
@@ -139,7 +150,9 @@ def _unknown_key_message(error: ConfigCompositionException) -> str:
     if match is None or not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
         return " ".join(str(error).split())
     group, dot, _ = str(cause.full_key).rpartition(".")
-    keys = [key for key in all_keys(cause.parent_node, group + dot) if not key.startswith("hydra")]
+    keys = all_keys(cause.parent_node, group + dot)
+    if not group.startswith("hydra"):
+        keys = [key for key in keys if not key.startswith("hydra")]
     return unknown_key_message(match[1], keys)
 
 

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from noisylabels_pl.cli.cells import SweepCell, make_cells
 from noisylabels_pl.cli.errors import composition_message
+from noisylabels_pl.cli.run_cells import run_cells
 from noisylabels_pl.cli.run_files import best_validation_score, read_result
-from noisylabels_pl.cli.sweep import positive_int, run_cells
+from noisylabels_pl.cli.sweep import positive_int
 
 if TYPE_CHECKING:
     import optuna

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import shlex
-import signal
-import subprocess
 import sys
-import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from noisylabels_pl.cli.cells import SweepCell, make_cells
 from noisylabels_pl.cli.errors import composition_message
+from noisylabels_pl.cli.launch_cells import check_launcher, launch_cells, split_launcher
+from noisylabels_pl.cli.run_cells import run_cells
 from noisylabels_pl.cli.table import make_table, number_list, read_rows
 
 _DESCRIPTION = """
@@ -29,14 +24,6 @@ Run all combinations of values that are separated by commas, such as method=ce,c
 and print their table. Finished runs are left alone and half-finished ones go on, so the same command continues an
 interrupted sweep, and a command with more seeds extends a sweep. A run that fails does not stop the others.
 """
-
-
-@dataclass
-class _Job:
-    """A cell that is running."""
-
-    cell: SweepCell
-    process: subprocess.Popen[bytes]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,113 +34,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_intermixed_args(arguments)
     console = Console()
+    launcher, overrides = split_launcher(options.overrides)
     try:
-        cells = make_cells(options.overrides, options.folder, options.config_dir)
+        cells = make_cells(overrides, options.folder, options.config_dir)
+        if launcher:
+            check_launcher(launcher, options.jobs)
+        missing = [cell for cell in cells if not cell.is_finished]
+        if options.commands:
+            for cell in missing:
+                sys.stdout.write(f"{shlex.join(cell.command())}\n")
+            return
+        console.print(f"{len(cells)} runs, {len(cells) - len(missing)} of them finished before", highlight=False)
+        if launcher and missing:
+            launch_cells(missing, launcher, options.folder, console)
+        elif missing:
+            num_jobs = options.jobs or 1
+            run_cells(missing, num_jobs, _thread_overrides(overrides, num_jobs), console)
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {composition_message(error)}")
     except ValueError as error:
         sys.exit(f"error: {error}")
-    missing = [cell for cell in cells if not cell.is_finished]
-    extra = _thread_overrides(options.overrides, options.jobs)
-    if options.commands:
-        for cell in missing:
-            sys.stdout.write(f"{shlex.join(cell.command())}\n")
-        return
-    console.print(f"{len(cells)} runs, {len(cells) - len(missing)} of them finished before", highlight=False)
-    failed = run_cells(missing, options.jobs, extra, console)
+    except KeyboardInterrupt:  # while a launcher works
+        sys.exit("interrupted; the same command goes on")
+    _report(cells, options.number, console)
+
+
+def _report(cells: Sequence[SweepCell], numbers: Sequence[str], console: Console) -> None:
+    """Print the table, and the cells that failed with the command that repeats each; these end the command with 1."""
     if any(cell.is_finished for cell in cells):
         rows = read_rows([cell.folder for cell in cells if cell.folder.is_dir()])
-        console.print(make_table(rows, options.number, form="rich"))
+        console.print(make_table(rows, numbers, form="rich"))
+    failed = [cell for cell in cells if not cell.is_finished]
     for cell in failed:
         console.print(f"failed: {cell.title}: {_last_line(cell)}", soft_wrap=True, highlight=False, markup=False)
         console.print(f"  again: {shlex.join(cell.command())}", soft_wrap=True, highlight=False, markup=False)
     if failed:
         sys.exit(1)
-
-
-def run_cells(cells: Sequence[SweepCell], num_jobs: int, extra: Sequence[str], console: Console) -> list[SweepCell]:
-    """Run cells side by side, each in a process of its own.
-
-    Args:
-        cells: to run; the output of each goes to ``log.txt`` in its folder.
-        num_jobs: how many run at the same time.
-        extra: overrides for all of them.
-        console: for the progress; without a terminal, a line for each cell that ends.
-
-    Returns:
-        The cells that ended without a result.
-
-    Raises:
-        SystemExit: Ctrl-C; the running cells keep their last finished epoch.
-    """
-    waiting = deque(cells)
-    running: list[_Job] = []
-    failed: list[SweepCell] = []
-    with _progress(console) as progress:
-        task = progress.add_task("sweep", total=len(cells))
-        try:
-            while waiting or running:
-                if waiting and len(running) < num_jobs:
-                    job = _start(waiting[0], extra)
-                    if job is None:
-                        waiting.rotate(-1)  # runs in another sweep
-                    else:
-                        running.append(job)
-                        waiting.popleft()
-                time.sleep(0.1)
-                for job in [job for job in running if job.process.poll() is not None]:
-                    running.remove(job)
-                    progress.advance(task)
-                    if not job.cell.is_finished:
-                        failed.append(job.cell)
-                    if not console.is_terminal:
-                        state = "finished" if job.cell.is_finished else "failed"
-                        console.print(f"{state}: {job.cell.title}", soft_wrap=True, highlight=False, markup=False)
-        except KeyboardInterrupt:
-            _stop(running)
-            sys.exit("interrupted; the same command goes on with the sweep")
-    return failed
-
-
-def _start(cell: SweepCell, extra: Sequence[str]) -> _Job | None:
-    """Start a cell in a session of its own, so that Ctrl-C reaches this command alone.
-
-    The process holds a lock for as long as it lives, also if this command is killed.
-
-    Returns:
-        The job, or ``None`` if the process of another sweep holds the lock.
-    """
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    with (cell.folder / ".lock").open("wb") as lock, (cell.folder / "log.txt").open("ab") as log:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        command = ["true"] if cell.is_finished else cell.command(extra)  # by another sweep, in the meantime
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=[lock.fileno()]
-        )
-    return _Job(cell, process)
-
-
-def _stop(jobs: Sequence[_Job]) -> None:
-    """End running cells as Ctrl-C would, and wait for them."""
-    for job in jobs:
-        job.process.send_signal(signal.SIGINT)
-    for job in jobs:
-        job.process.wait()
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def _thread_overrides(overrides: Sequence[str], num_jobs: int) -> list[str]:
@@ -166,7 +82,8 @@ def _thread_overrides(overrides: Sequence[str], num_jobs: int) -> list[str]:
 
 def _last_line(cell: SweepCell) -> str:
     """Return the line of a failed cell's log that says why it failed."""
-    lines = (cell.folder / "log.txt").read_text(errors="replace").splitlines()
+    log = cell.folder / "log.txt"
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     errors = [line for line in lines if line.startswith("error: ")]
     return (errors or lines or ["no output"])[-1]
 
@@ -181,7 +98,7 @@ def positive_int(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m noisylabels_pl.sweep", description=_DESCRIPTION)
     parser.add_argument("overrides", nargs="+", metavar="KEY=VALUE,...", help="as of python -m noisylabels_pl")
-    parser.add_argument("--jobs", type=positive_int, default=1, help="how many runs at the same time (default: 1)")
+    parser.add_argument("--jobs", type=positive_int, help="how many runs at the same time (default: 1)")
     parser.add_argument("--folder", type=Path, default=Path("sweeps"), help="of all runs (default: sweeps)")
     parser.add_argument("--config-dir", type=Path, help="a folder of configuration files of your own")
     parser.add_argument("--commands", action="store_true", help="print the commands that are still to run, and stop")

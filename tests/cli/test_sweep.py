@@ -16,7 +16,8 @@ from hydra.errors import HydraException
 from rich.console import Console
 
 from noisylabels_pl.cli.cells import SweepCell, make_cells
-from noisylabels_pl.cli.sweep import main, run_cells
+from noisylabels_pl.cli.run_cells import run_cells
+from noisylabels_pl.cli.sweep import main
 from tests.helpers import ROOT
 
 BUDGET = "trainer.max_epochs=2"
@@ -114,7 +115,7 @@ def test_ctrl_c_ends_the_runs_as_ctrl_c_would(tmp_path: Path) -> None:
     script = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: open('interrupted', 'w')"
     code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from noisylabels_pl.cli.sweep import run_cells; from tests.cli.test_sweep import Script\n"
+        "from noisylabels_pl.cli.run_cells import run_cells; from tests.cli.test_sweep import Script\n"
         "cell = Script((sys.argv[1],), Path(sys.argv[2]))\nrun_cells([cell], 1, [], Console())"
     )
     script = f"exec({script!r})"
@@ -127,7 +128,7 @@ def test_ctrl_c_ends_the_runs_as_ctrl_c_would(tmp_path: Path) -> None:
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    assert "the same command goes on with the sweep" in error
+    assert "the same command goes on" in error
     assert (tmp_path / "interrupted").exists()
 
 
