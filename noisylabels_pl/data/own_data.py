@@ -48,6 +48,7 @@ def classification_arrays(
     split_seed: int = 0,
     class_names: Sequence[str] | None = None,
     asymmetric_map: dict[str, str] | None = None,
+    standardize: bool = True,
     warnings: Sequence[str] = (),
 ) -> Arrays:
     """Return a classification dataset of a user's samples.
@@ -61,6 +62,7 @@ def classification_arrays(
         split_seed: of this split. Runs with other seeds share the test set.
         class_names: the classes in the order of their numbers; ``None`` for the sorted labels of both sets.
         asymmetric_map: see :class:`~noisylabels_pl.data.arrays.Arrays`.
+        standardize: whether to measure mean and standard deviation, for which some samples are read.
         warnings: what the user should know already.
 
     Raises:
@@ -90,7 +92,7 @@ def classification_arrays(
         y_train_clean = encode_labels(f"clean {label_name}", train.clean_labels, class_names, train.ids)
     true_labels = test.labels if test.clean_labels is None else test.clean_labels
     mean, std = torch.zeros(()), torch.ones(())
-    if train.x.dtype != torch.int64:  # words of texts
+    if standardize and train.x.dtype != torch.int64:  # words of texts have no mean
         mean, std = mean_and_std(train.x)
     return Arrays(
         x_train=train.x,
