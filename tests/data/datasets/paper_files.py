@@ -70,10 +70,10 @@ def clothing_name(position: int) -> str:
 
 
 def write_clothing1m(root: Path, lists: str = ".") -> Path:
-    """Write 56 noisy, 28 clean training, 14 validation and 14 test images; half of the clean ones have noisy labels."""
+    """Write 56 noisy, 28 clean training, 14 validation and 14 test images; those for training and test have both labels."""
     noisy = {clothing_name(n): (n % 14 + (n % 4 == 0)) % 14 for n in range(56)}
     clean = {clothing_name(n): n % 14 for n in range(100, 156)}
-    both = {clothing_name(n): (n % 14 + (n % 2 == 0)) % 14 for n in (*range(100, 114), *range(142, 156))}
+    both = {clothing_name(n): (n % 14 + (n % 3 == 0)) % 14 for n in (*range(100, 128), *range(142, 156))}
     for position in (*range(56), *range(100, 156)):
         write_image(root / clothing_name(position), position % 14)
     keys = list(clean)

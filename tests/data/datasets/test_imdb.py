@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from noisylabels_pl.core import Classifier
 from noisylabels_pl.data import IMDB, LabelNoise
 from noisylabels_pl.data.datasets.imdb import split_words
 from tests.data.datasets.paper_files import write_imdb, write_lines
 from tests.data.datasets.vision_files import ready
+
+Make = Callable[..., Any]
 
 
 def test_words_become_numbers_by_frequency(tmp_path: Path) -> None:
@@ -76,3 +83,13 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(FileNotFoundError, match=r"IMDB: there is no text in .*test/pos"):
         IMDB(str(tmp_path)).setup()
+
+
+def test_a_network_learns_from_numbers_of_words(tmp_path: Path, make_trainer: Make) -> None:
+    data = IMDB(str(write_imdb(tmp_path)), num_words=20, length=8, batch_size=4, val_fraction=0.0)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.EmbeddingBag(20, 4), nn.Linear(4, 2))
+    module = Classifier(net, 2, partial(torch.optim.Adam, lr=0.1))
+    trainer = make_trainer(max_epochs=3)
+    trainer.fit(module, datamodule=data)
+    assert trainer.callback_metrics["test/acc"] == 1
