@@ -70,7 +70,7 @@ def clothing_name(position: int) -> str:
 
 
 def write_clothing1m(root: Path, lists: str = ".") -> Path:
-    """Write 56 noisy, 28 clean training, 14 validation and 14 test images; those for training and test have both labels."""
+    """Write 56 noisy, 28 clean training, 14 validation and 14 test images; the clean ones have both labels in part."""
     noisy = {clothing_name(n): (n % 14 + (n % 4 == 0)) % 14 for n in range(56)}
     clean = {clothing_name(n): n % 14 for n in range(100, 156)}
     both = {clothing_name(n): (n % 14 + (n % 3 == 0)) % 14 for n in (*range(100, 128), *range(142, 156))}
