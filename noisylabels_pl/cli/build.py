@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -18,10 +17,10 @@ from torch import nn
 
 from noisylabels_pl.callbacks import DivergedError, DivergenceCheck, EpochLines, History, LabelQuality, ProgressBar
 from noisylabels_pl.cli.checkpoints import AtomicCheckpointIO, Checkpoints
+from noisylabels_pl.cli.make_net import make_net
 from noisylabels_pl.core import REGRESSION_LOSSES, TASKS, Artifacts, CriterionCallback, Supervised, check_task
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import NoisyDataModule
-from noisylabels_pl.functional import check_choice
 
 _CLASSIFICATION_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 
@@ -214,26 +213,13 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
         options: dict[str, Any] = {"optimizer": optimizer, "scheduler": scheduler}
         if task != "classification":  # a module class for classification alone need not take the argument
             options["task"] = task
-        module: L.LightningModule = method(partial(_make_net, config, datamodule), num_outputs, **options)
+        module: L.LightningModule = method(partial(make_net, config, datamodule), num_outputs, **options)
         return module
-    net = _make_net(config, datamodule)
+    net = make_net(config, datamodule)
     criterion = None
     if isinstance(method, nn.Module):
         criterion = method
     return Supervised(net, TASKS[task](num_outputs), optimizer, scheduler, criterion=criterion)
-
-
-def _make_net(config: DictConfig, datamodule: NoisyDataModule) -> nn.Module:
-    """Return a new network for the dataset."""
-    num_outputs = datamodule.arrays.num_outputs
-    net: nn.Module = instantiate(config.net, input_shape=datamodule.input_shape, num_classes=num_outputs)
-    if config.channels_last:
-        net.to(memory_format=torch.channels_last)
-    if config.compile:
-        backend = "inductor" if config.compile is True else config.compile
-        check_choice("compile", backend, torch.compiler.list_backends(exclude_tags=()))
-        net.compile(backend=backend)
-    return net
 
 
 def _make_loggers(config: DictConfig) -> list[Logger]:

@@ -29,6 +29,9 @@ def main() -> None:
         versions = f"noisylabels_pl {__version__}, torch {version('torch')}, lightning {version('lightning')}"
         sys.stdout.write(versions + "\n")
         return
+    # The console script starts without the working directory, where a user's own modules are; python -m has it.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
     asked_for_traceback = os.environ.get(_FULL_ERROR)
 
     def job(config: DictConfig) -> float | None:

@@ -5,6 +5,7 @@ from noisylabels_pl.core.criterion_callback import CriterionCallback
 from noisylabels_pl.core.distributed import run_sharded
 from noisylabels_pl.core.filter_callback import FilterCallback
 from noisylabels_pl.core.filter_twin import FilterTwin
+from noisylabels_pl.core.fine_tuning import FineTuning, find_head
 from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.loss_call import REGRESSION_LOSSES, LossCall, per_sample_losses
 from noisylabels_pl.core.needs import Needs
@@ -27,6 +28,7 @@ __all__ = [
     "FilterCallback",
     "FilterOptions",
     "FilterTwin",
+    "FineTuning",
     "GradientCallback",
     "LossCall",
     "Needs",
@@ -43,6 +45,7 @@ __all__ = [
     "TwinModule",
     "Twins",
     "check_task",
+    "find_head",
     "masked_losses",
     "per_sample_losses",
     "run_sharded",

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from noisylabels_pl.core.bad_samples import BadSamples
+from noisylabels_pl.core.fine_tuning import FineTuning, find_head
 from noisylabels_pl.core.scoring import positions_of
 from noisylabels_pl.core.task import Classification, Regression, Task
 from noisylabels_pl.functional import at_least_float32
@@ -158,8 +159,16 @@ class Supervised(L.LightningModule):
                 self.log_dict(self.task.compute(metric, name), sync_dist=True)  # type: ignore[arg-type]
                 metric.reset()  # type: ignore[operator]
 
+    def networks(self) -> list[nn.Module]:
+        """Return the networks that are trained."""
+        return [self.net]
+
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if isinstance(self.optimizer, FineTuning):
+            optimizer = self.optimizer(parameters, heads=[find_head(net) for net in self.networks()])
+        else:
+            optimizer = self.optimizer(parameters)
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}

@@ -90,6 +90,9 @@ class TwinModule(Supervised, ABC):
     def losses(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
         """Return the scalar loss of each network, or ``None`` for a network that rests."""
 
+    def networks(self) -> list[nn.Module]:
+        return [self.net.first, self.net.second]
+
     def check_budget(self, epochs: float, steps: float) -> list[str]:
         """See :meth:`~noisylabels_pl.core.CriterionCallback.check_budget`."""
         return []

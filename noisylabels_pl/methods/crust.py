@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from noisylabels_pl.core import Scores, SelectionCallback, run_sharded
+from noisylabels_pl.core import Scores, SelectionCallback, find_head, run_sharded
 from noisylabels_pl.core.bad_samples import listed
 from noisylabels_pl.core.scoring import training_loader, transferred
 from noisylabels_pl.data import Batch, IndexedLoader, Positions, Selection, SelectionSampler
@@ -361,13 +361,7 @@ def _check_can_be_mixed(inputs: Any) -> None:
 
 def _find_head(module: nn.Module, name: str | None) -> nn.Linear:
     """Return the named linear layer, or the last one."""
-    head: nn.Module | None = None
-    if name is not None:
-        head = dict(module.named_modules()).get(name)
-    else:
-        for layer in module.modules():
-            if isinstance(layer, nn.Linear):
-                head = layer
+    head = find_head(module) if name is None else dict(module.named_modules()).get(name)
     if isinstance(head, nn.Linear):
         return head
     raise TypeError(

@@ -182,7 +182,7 @@ class ELRPlus(TwinModule):
         self.seed = seed
         self.teachers = nn.ModuleList()
         if weight_average:
-            self.teachers.extend(deepcopy(net) for net in self._nets())
+            self.teachers.extend(deepcopy(net) for net in self.networks())
         self.teachers.requires_grad_(False)
         if not two_networks:
             self.net.second.requires_grad_(False)
@@ -193,7 +193,7 @@ class ELRPlus(TwinModule):
         return super().forward(x) if self.two_networks else self.net.first(x)
 
     def losses(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        teachers = list(self.teachers) if self.weight_average else self._nets()
+        teachers = list(self.teachers) if self.weight_average else self.networks()
         if not self.two_networks:
             return self._loss(batch, 0, teachers[0]), None
         first = self._loss(batch, 0, teachers[1])
@@ -231,8 +231,7 @@ class ELRPlus(TwinModule):
         if self.weight_average:
             self._update_teachers(step)
 
-    def _nets(self) -> list[nn.Module]:
-        """Return the networks that train."""
+    def networks(self) -> list[nn.Module]:
         return [self.net.first, self.net.second] if self.two_networks else [self.net.first]
 
     def _loss(self, batch: Batch, number: int, teacher: nn.Module) -> Tensor:
@@ -250,7 +249,7 @@ class ELRPlus(TwinModule):
         if self.refine_labels:
             soft_labels = soft_labels * targets
             soft_labels = soft_labels / soft_labels.sum(1, keepdim=True).clamp(min=1e-12)
-        logits = self._nets()[number](inputs).to(prediction.dtype)
+        logits = self.networks()[number](inputs).to(prediction.dtype)
         cross_entropy = -(soft_labels * F.log_softmax(logits, 1)).sum(1)
         # As in the public code, the first step is number 1.
         lam = self.lam * sigmoid_rampup(self.trainer.global_step + 1, self.coef_ramp)
@@ -273,7 +272,7 @@ class ELRPlus(TwinModule):
             momentum = self.ema_alpha * sigmoid_rampup(step + 1, self.ema_ramp)
         else:  # at first the plain mean of all weights, the initial ones included
             momentum = min(self.ema_alpha, 1 - 1 / (step + 1))
-        for teacher, net in zip(self.teachers, self._nets(), strict=True):
+        for teacher, net in zip(self.teachers, self.networks(), strict=True):
             for average, weight in zip(teacher.parameters(), net.parameters(), strict=True):
                 average.lerp_(weight, 1 - momentum)
 

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisylabels_pl.nets import preact_resnet14, preact_resnet18, preact_resnet32
+from noisylabels_pl.nets import (
+    preact_resnet14,
+    preact_resnet18,
+    preact_resnet32,
+    preact_resnet44,
+    preact_resnet110,
+)
 from tests.nets.layers import Layers, images, randomized
 from tests.nets.sizes import check_size
 
@@ -28,13 +34,21 @@ def narrow(depth: int) -> int:
     [
         # Widely quoted for CIFAR's variant: 11,171,146, to which the authors' code adds a norm in the stem.
         (preact_resnet18, 11_171_146 + 2 * 64),
-        # Patrini et al., 6n + 2 layers with n = 2 and 5, a convolution as shortcut; counted layer by layer.
+        # Patrini et al., 6n + 2 layers with n = 2, 5 and 7, a convolution as shortcut; counted layer by layer.
         (preact_resnet14, narrow(2)),
         (preact_resnet32, narrow(5)),
+        (preact_resnet44, narrow(7)),
+        (preact_resnet110, narrow(18)),
     ],
 )
 def test_size(net: Callable[..., nn.Module], parameters: int) -> None:
     check_size(net, (3, 32, 32), 10, parameters)
+
+
+@pytest.mark.parametrize(("depth", "millions"), [(5, 0.46), (7, 0.66), (18, 1.7)])
+def test_published_sizes(depth: int, millions: float) -> None:
+    """He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 6, without the two convolutions."""
+    assert round((narrow(depth) - 16 * 32 - 32 * 64) / 1e6, 2 if millions < 1 else 1) == millions
 
 
 def elr_plus_logits(net: nn.Module, x: Tensor) -> Tensor:
@@ -75,7 +89,7 @@ def test_the_network_of_elr_plus(training: bool) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("make", "depth"), [(preact_resnet14, 2), (preact_resnet32, 5)])
+@pytest.mark.parametrize(("make", "depth"), [(preact_resnet14, 2), (preact_resnet32, 5), (preact_resnet44, 7)])
 def test_the_networks_of_loss_correction(make: Callable[..., nn.Module], depth: int, training: bool) -> None:
     net = randomized(make((3, 32, 32), 10)).train(training)
     expected = loss_correction_logits(net, images(), depth)
