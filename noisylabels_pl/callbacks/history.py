@@ -13,7 +13,7 @@ import lightning as L
 
 from noisylabels_pl.data.files import write_atomically
 
-_EVALUATION_PREFIXES = ("val/", "test/")
+_EVALUATION_LOADERS = ("val", "test")
 FOUR_NUMBERS = ("last", "last_10", "best_val", "best_oracle")
 
 
@@ -57,7 +57,7 @@ class History(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluation = {}
         for name, value in trainer.callback_metrics.items():
-            if name.startswith(_EVALUATION_PREFIXES):
+            if name.startswith(_evaluation_prefixes(trainer)):
                 self._evaluation[name] = float(value)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -69,7 +69,7 @@ class History(L.Callback):
         for name, value in trainer.callback_metrics.items():
             # Not the metrics of evaluation: after an epoch without one, such as the last epoch under max_steps,
             # Lightning still has those of an earlier epoch.
-            if not name.startswith(_EVALUATION_PREFIXES):
+            if not name.startswith(_evaluation_prefixes(trainer)):
                 row[name] = float(value)
         self.rows.append(row | self._evaluation)
         if self.path is not None and trainer.is_global_zero:
@@ -158,6 +158,13 @@ class History(L.Callback):
             writer = csv.DictWriter(file, self.columns())
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _evaluation_prefixes(trainer: L.Trainer) -> tuple[str, ...]:
+    """Return how the names of the metrics of validation loaders begin."""
+    loaders = trainer.val_dataloaders
+    names = (*_EVALUATION_LOADERS, *loaders) if isinstance(loaders, dict) else _EVALUATION_LOADERS
+    return tuple(f"{name}/" for name in names)
 
 
 def _best_row(rows: Sequence[dict[str, float]], monitor: str) -> dict[str, float] | None:

@@ -106,7 +106,7 @@ def build_trainer(
     checkpoints = Checkpoints(
         folder / "checkpoints",
         saving=config.checkpoint,
-        monitor=(monitor or config.monitor) if len(datamodule.val_indices) else None,
+        monitor=(monitor or config.monitor) if datamodule.num_validation else None,
         always_best=not is_last,
         run={"config": to_json(config), "stage": stage},
     )

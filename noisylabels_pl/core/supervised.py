@@ -152,9 +152,11 @@ class Supervised(L.LightningModule):
         predicted = output
         if name not in self.metrics:  # a loader with a name of the user's
             self.metrics[name] = self.task.make_metric().to(self.device)
-        # Validation labels are noisy. A loss correction knows the distribution of the labels that are observed.
+        # Most validation labels are noisy. A loss correction knows the distribution of the labels that are observed.
         observed = getattr(self.criterion, "observed", None)
-        if observed is not None and name == "val":
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        is_clean = name != "val" or getattr(datamodule, "has_clean_validation", False)
+        if observed is not None and not is_clean:
             predicted = observed(output)
         self.task.update(self.metrics[name], predicted, y)  # type: ignore[arg-type]
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(y), "sync_dist": True}

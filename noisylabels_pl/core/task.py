@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from noisylabels_pl.functional import check_choice
 
 TaskName = Literal["classification", "regression"]
+_LEAST_FOR_TOP5 = 50  # classes; among fewer, five guesses say little
 
 
 class Task(ABC):
@@ -48,8 +49,39 @@ class Task(ABC):
         """Return the values to log at the end of an epoch, by name; ``loader`` is ``val`` or ``test``."""
 
 
+class TopAccuracies(Metric):
+    """The fractions of samples whose label is the largest logit, and of those whose label is among the five largest.
+
+    Example:
+        >>> metric = TopAccuracies()
+        >>> metric.update(torch.eye(6)[:2], torch.tensor([0, 5]))
+        >>> metric.compute()
+        tensor([0.5000, 0.5000])
+    """
+
+    higher_is_better = True
+    num_correct: Tensor
+    num_samples: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("num_correct", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("num_samples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add a batch of logits ``(B, C)``, ``C >= 5``, and labels ``(B,)``."""
+        is_first = logits.argmax(1) == target
+        is_in_five = (logits.topk(5, dim=1).indices == target[:, None]).any(1)
+        self.num_correct += torch.stack([is_first.sum(), is_in_five.sum()])
+        self.num_samples += len(target)
+
+    def compute(self) -> Tensor:
+        """Return the top-1 and the top-5 accuracy, ``(2,)``."""
+        return self.num_correct / self.num_samples
+
+
 class Classification(Task):
-    """One class out of ``num_outputs``, judged by the accuracy ``acc``.
+    """One class out of ``num_outputs``, judged by the accuracy ``acc``; for 50 classes or more also ``acc_top5``.
 
     Example:
         >>> task = Classification(3)
@@ -65,13 +97,18 @@ class Classification(Task):
         return nn.CrossEntropyLoss()
 
     def make_metric(self) -> Metric:
+        if self.num_outputs >= _LEAST_FOR_TOP5:
+            return TopAccuracies()
         return MulticlassAccuracy(self.num_outputs, average="micro")
 
     def update(self, metric: Metric, output: Tensor, target: Tensor) -> None:
         metric.update(output, target)
 
     def compute(self, metric: Metric, loader: str) -> dict[str, Any]:
-        return {f"{loader}/{self.metric}": metric.compute()}
+        accuracy: Tensor = metric.compute()
+        if isinstance(metric, TopAccuracies):
+            return {f"{loader}/{self.metric}": accuracy[0], f"{loader}/{self.metric}_top5": accuracy[1]}
+        return {f"{loader}/{self.metric}": accuracy}
 
 
 class Regression(Task):

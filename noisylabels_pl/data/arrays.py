@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,10 @@ class Arrays:
         test_ids: the same of the test samples.
         warnings: what the user should know of the data, such as files that were skipped.
         superclasses: the number of each class's superclass; ``None`` if there are none.
+        T: ``(C, C)`` transition matrix of the labels, if the dataset has noise of its own and tells it.
+        validation: samples and labels of the dataset's own validation set, which count as correct; ``None`` to split
+            one off the training set.
+        further_tests: samples and labels of further test sets, by the name under which they are logged.
 
     Example:
         >>> from noisylabels_pl.data import Digits
@@ -67,6 +71,9 @@ class Arrays:
     test_ids: Sequence[str] | None = None
     warnings: tuple[str, ...] = ()
     superclasses: tuple[int, ...] | None = None
+    T: Tensor | None = None
+    validation: tuple[Samples, Tensor] | None = None
+    further_tests: Mapping[str, tuple[Samples, Tensor]] = field(default_factory=dict)
 
     @property
     def num_outputs(self) -> int:
@@ -84,7 +91,10 @@ class Arrays:
         Of samples that are not in memory, their names, sizes and the like are hashed.
         """
         hasher = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test, self.y_train_clean):
+        arrays = [self.x_train, self.y_train, self.x_test, self.y_test, self.y_train_clean, *(self.validation or ())]
+        for samples, labels in self.further_tests.values():
+            arrays += [samples, labels]
+        for array in arrays:
             if array is None:
                 continue
             hasher.update(f"{tuple(array.shape)} {array.dtype}".encode())

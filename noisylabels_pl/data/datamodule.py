@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.augment import Augmentation, center_crop, crop_and_flip, draw_augmentation
 from noisylabels_pl.data.batch import Batch
+from noisylabels_pl.data.class_cap import ClassCap
 from noisylabels_pl.data.files import write_atomically
 from noisylabels_pl.data.indexed import indexed, keep_collated
 from noisylabels_pl.data.labeled_samples import LabeledSamples
@@ -65,6 +67,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         labels: the observed and the true training labels, before the split.
         train_indices: rows of the training split, ascending int64.
         val_indices: rows of the validation split, ascending int64.
+        max_per_class: an epoch is a random subset with at most this many samples of each observed class; ``None``,
+            unless a subclass sets it, for all samples. Where a method selects samples, it selects from all.
         clean_targets: true labels of the training split, aligned with ``Batch.index``, for metrics and audits only;
             ``None`` if they are unknown.
 
@@ -81,6 +85,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         >>> batch.x.shape, batch.y.shape, batch.index.shape
         (torch.Size([20, 1, 8, 8]), torch.Size([20]), torch.Size([20]))
     """
+
+    max_per_class: int | None = None
 
     def __init__(
         self,
@@ -130,7 +136,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self.seed = int(seed)
         self._train_loader: DataLoader[Any] | None = None
         self._train_loader_trainer: L.Trainer | None = None  # the trainer that the loader was made for
-        # By "train" or "test" and device; None for a dataset that is too large for the device.
+        # By the set's name and device; None for a dataset that is too large for the device.
         self._resident_datasets: dict[tuple[str, torch.device], ResidentDataset | None] = {}
         self._mean_and_std: tuple[Tensor, Tensor] | None = None  # on the device
         # The crops and flips of all training samples in one epoch, and that epoch.
@@ -164,6 +170,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             mean=self.arrays.mean,
             spread=self.arrays.std,
         )
+        if self.arrays.T is not None and torch.equal(self.labels.observed, self.arrays.y_train):
+            self.labels = replace(self.labels, T=self.arrays.T)
         # After the noise, whose option ``features`` counts in standard deviations.
         self.arrays = set_normalization(self.arrays, self.normalization)
         self._x_train: Samples = self.arrays.x_train
@@ -187,6 +195,11 @@ class NoisyDataModule(L.LightningDataModule, ABC):
 
     def _split(self) -> None:
         """Set the rows of the training and the validation split."""
+        if self.arrays.validation is not None and self.val_fraction:
+            raise ValueError(
+                f"val_fraction={self.val_fraction} would split the training set, but the dataset has a validation set; "
+                "set it to 0"
+            )
         rng = np.random.default_rng([self.seed, 0])
         indices = torch.arange(len(self.arrays.y_train))
         labels = self.labels.observed
@@ -211,6 +224,17 @@ class NoisyDataModule(L.LightningDataModule, ABC):
                 f"val_fraction={self.val_fraction} of {len(indices)} samples is a single one, which has no R2; set it "
                 "to 0, or higher"
             )
+
+    @property
+    def has_clean_validation(self) -> bool:
+        """Return whether the validation labels are correct, because the dataset has a validation set of its own."""
+        return self.arrays.validation is not None
+
+    @property
+    def num_validation(self) -> int:
+        """Return the number of validation samples."""
+        validation = self.arrays.validation
+        return len(self.val_indices) if validation is None else len(validation[1])
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -242,29 +266,40 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         trainer = self._active_trainer()
         if self._train_loader is None or self._train_loader_trainer is not trainer:
             dataset = self._dataset("train", self._x_train, self.labels.observed, self.train_indices)
+            cap = None
+            if self.max_per_class is not None:
+                cap = ClassCap(self.labels.observed[self.train_indices], self.max_per_class)
             loader = DataLoader(
                 dataset,
                 self._batch_size_per_device(),
-                shuffle=True,
+                sampler=SelectionSampler(dataset, seed=self.seed, class_cap=cap),
                 drop_last=self.drop_last,
                 num_workers=self._num_workers_for(dataset),
                 collate_fn=keep_collated,
             )
-            self._train_loader = indexed(loader, seed=self.seed, as_batches=True)
+            self._train_loader = indexed(loader, as_batches=True)
             self._train_loader_trainer = trainer
         return self._train_loader
 
     def val_dataloader(self) -> dict[str, DataLoader[Any]]:
-        """Return the noisy validation split as ``val``, if there is one, and the clean test set as ``test``."""
+        """Return the loaders of evaluation.
+
+        Returns:
+            The noisy validation split, or the dataset's own validation set, as ``val``, if there is one; the clean test
+            set as ``test``; and further test sets by their names.
+        """
         loaders = {}
-        if len(self.val_indices):
+        if self.arrays.validation is not None:
+            loaders["val"] = self._whole_loader("val", *self.arrays.validation)
+        elif len(self.val_indices):
             loaders["val"] = self._evaluation_loader("train", self._x_train, self.labels.observed, self.val_indices)
         loaders["test"] = self.test_dataloader()
+        for name, (x, y) in self.arrays.further_tests.items():
+            loaders[name] = self._whole_loader(name, x, y)
         return loaders
 
     def test_dataloader(self) -> DataLoader[Any]:
-        everything = torch.arange(len(self.arrays.y_test))
-        return self._evaluation_loader("test", self.arrays.x_test, self.arrays.y_test, everything)
+        return self._whole_loader("test", self.arrays.x_test, self.arrays.y_test)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return all training samples, those of the validation split included, in the dataset's order."""
@@ -362,6 +397,10 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             )
         return self.batch_size // num_devices
 
+    def _whole_loader(self, name: str, x: Samples, y: Tensor) -> DataLoader[Any]:
+        """Return a loader of a whole set for evaluation."""
+        return self._evaluation_loader(name, x, y, torch.arange(len(y)))
+
     def _evaluation_loader(self, name: str, x: Samples, y: Tensor, indices: Tensor) -> DataLoader[Any]:
         """Return a loader that visits each of these rows once, in order."""
         dataset = self._dataset(name, x, y, indices)
@@ -387,7 +426,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         """Return some rows of the training or test samples, held on the training device if ``resident`` allows it.
 
         Args:
-            name: ``"train"`` or ``"test"``; the validation split shares the arrays of ``"train"``.
+            name: of the set, such as ``"train"`` or ``"test"``; the validation split shares the arrays of ``"train"``.
             x: all samples.
             y: all targets.
             indices: the rows that the dataset has.

@@ -7,10 +7,11 @@ import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -34,6 +35,38 @@ _UNREADABLE = (
 )
 
 
+_SIZES_READ = 10_000  # of files, to tell datasets apart
+
+
+class FileNames(Sequence[str]):
+    """The names of many files, decoded when they are asked for.
+
+    Args:
+        encoded: ``(n,)`` bytes.
+
+    Example:
+        >>> FileNames(np.array([b"cat/1.jpg", b"dog/2.jpg"]))[1]
+        'dog/2.jpg'
+    """
+
+    def __init__(self, encoded: NDArray[np.bytes_]) -> None:
+        self._encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, position: int | slice) -> str | Sequence[str]:
+        if isinstance(position, slice):
+            return FileNames(self._encoded[position])
+        return os.fsdecode(self._encoded[position])
+
+
 class ImageFiles(StoredSamples):
     """Images of one size, decoded from files.
 
@@ -43,6 +76,7 @@ class ImageFiles(StoredSamples):
         paths: the files.
         image_size: height and width of the images in pixels.
         mode: ``"RGB"``, or ``"L"`` for one channel of gray.
+        root: the folder that relative paths start from; the working directory if not given.
 
     Example:
         >>> images = ImageFiles([Path("cat.jpg"), Path("dog.png")], image_size=224)
@@ -50,16 +84,21 @@ class ImageFiles(StoredSamples):
         (torch.Size([2, 3, 224, 224]), torch.uint8)
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int, mode: ImageMode = "RGB") -> None:
+    def __init__(
+        self, paths: Sequence[Path | str], image_size: int, mode: ImageMode = "RGB", root: Path | None = None
+    ) -> None:
         super().__init__((len(paths), 3 if mode == "RGB" else 1, image_size, image_size), torch.uint8)
-        # An array of bytes, because worker processes would copy a list of a million paths at each access.
+        # An array of bytes, because worker processes would copy a list of a million paths at each access. Without the
+        # common folder, and made of strings instead of Path objects, it is small and made fast.
         self._paths = np.array([os.fsencode(path) for path in paths])
+        self._root = root
         self.image_size = image_size
         self.mode = mode
+        self.names = FileNames(self._paths)
 
     def path(self, position: int) -> Path:
         """Return the file of an image."""
-        return Path(os.fsdecode(self._paths[position]))
+        return Path(self._root or "", os.fsdecode(self._paths[position]))
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         images = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
@@ -68,9 +107,15 @@ class ImageFiles(StoredSamples):
         return images
 
     def update_digest(self, hasher: Any) -> None:
-        for position in range(len(self)):
-            path = self.path(position)
-            hasher.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode(errors="surrogateescape"))
+        """Add the names of all files, and the sizes of at most 10,000 of them: asking for a million takes long."""
+        if self._root is not None:
+            hasher.update(self._paths.tobytes())
+        else:  # the folder of the dataset may have another place on another machine
+            for name in self._paths:
+                hasher.update(b"/".join(name.split(b"/")[-2:]) + b"\n")
+        step = max(1, -(-len(self) // _SIZES_READ))
+        for position in range(0, len(self), step):
+            hasher.update(f"{self.path(position).stat().st_size}\n".encode())
 
 
 def read_image(path: Path, image_size: int, mode: ImageMode = "RGB") -> Tensor:

@@ -13,8 +13,8 @@ from noisylabels_pl.data.samples import read_in_chunks
 Normalization = Literal["standardize", "unit", "pixel_mean", "imagenet"]
 
 # Of the red, green and blue values in [0, 1] that networks pretrained on ImageNet were trained with.
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def set_normalization(arrays: Arrays, normalization: Normalization) -> Arrays:
@@ -51,7 +51,7 @@ def set_normalization(arrays: Arrays, normalization: Normalization) -> Arrays:
                 f"normalization='imagenet' is for color images (3, H, W), but samples have shape {sample_shape}; use "
                 "normalization='standardize'"
             )
-        mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+        mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         return replace(arrays, mean=mean, std=std)
     if normalization == "pixel_mean":
         # In chunks, because a float64 copy of all images at once would take eight times the memory of their bytes.

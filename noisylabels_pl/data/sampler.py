@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from noisylabels_pl.data.class_cap import ClassCap
 from noisylabels_pl.functional import check_range
 
 
@@ -55,6 +56,8 @@ class SelectionSampler(DistributedSampler[Any]):
         seed: the seed of the shuffle.
         pad: whether to repeat the first samples until all ranks have equally many, as training needs. Without padding,
             for evaluation, every sample is visited exactly once.
+        class_cap: limits the samples of each class; which of them are visited follows from ``(seed, epoch)``. Without
+            effect on a selection. ``None`` for no limit.
 
     Raises:
         ValueError: ``seed`` is negative or no whole number.
@@ -71,10 +74,19 @@ class SelectionSampler(DistributedSampler[Any]):
         [(1, 0), (3, 2)]
     """
 
-    def __init__(self, dataset: Dataset[Any], *, shuffle: bool = True, seed: int = 0, pad: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        pad: bool = True,
+        class_cap: ClassCap | None = None,
+    ) -> None:
         check_range("seed", seed, "[0, inf)", integer=True)
         super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
         self.pad = pad
+        self.class_cap = class_cap
         self.selection: Selection | None = None
 
     def __len__(self) -> int:
@@ -97,19 +109,27 @@ class SelectionSampler(DistributedSampler[Any]):
     def _order_of_this_rank(self) -> Tensor:
         """Return the positions, in the selection or in the dataset, that this rank visits in this epoch."""
         rank, world_size = rank_and_world_size()
-        size = self._epoch_size()
+        size = self._num_candidates()
         order = torch.arange(size)
         if self.shuffle:
             # Not seed + epoch, which would give runs with neighboring seeds the same orders.
             generator = np.random.default_rng([self.seed, self.epoch])
             order = torch.from_numpy(generator.permutation(size))
+        if self.selection is None and self.class_cap is not None:
+            order = self.class_cap.first_of_each_class(order)
         if self.pad:
-            padded_size = math.ceil(size / world_size) * world_size
-            order = order[torch.arange(padded_size) % size]
+            padded_size = math.ceil(len(order) / world_size) * world_size
+            order = order[torch.arange(padded_size) % len(order)]
         return order[rank::world_size]
 
     def _epoch_size(self) -> int:
         """Return the number of samples that all ranks together visit in this epoch, without padding."""
+        if self.selection is None and self.class_cap is not None:
+            return self.class_cap.num_samples
+        return self._num_candidates()
+
+    def _num_candidates(self) -> int:
+        """Return the number of samples of the selection, or of the dataset."""
         if self.selection is None:
             return len(self.dataset)  # type: ignore[arg-type]
         return len(self.selection.indices)

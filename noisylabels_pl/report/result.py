@@ -94,7 +94,7 @@ def make_result(
             "origin": datamodule.arrays.origin,
             "sha256": datamodule.arrays.digest(),
             "train_samples": len(datamodule.train_indices),
-            "val_samples": len(datamodule.val_indices),
+            "val_samples": datamodule.num_validation,
             "test_samples": len(datamodule.arrays.y_test),
         },
         "epochs": len(history.rows),

@@ -58,7 +58,8 @@ def test_other_groups(group: str, data: str) -> None:
 
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_experiments_yield_to_the_command_line(experiment: str) -> None:
-    config = composed(f"experiment={experiment}", "noise.rate=0.1", "method=ce", "data=digits", "net=small_cnn")
+    overrides = ["method=ce", "data=digits", "net=small_cnn", "noise=sym", "noise.rate=0.1"]
+    config = composed(f"experiment={experiment}", *overrides)
     assert config.noise.rate == 0.1
     assert isinstance(instantiate(config.method), nn.CrossEntropyLoss)  # no option of the experiment's own is left over
     assert "Digits" in config.data._target_

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +82,52 @@ def test_finding_what_is_no_image(tmp_path: Path, contents: bytes) -> None:
     good = save(tmp_path / "a.png", np.zeros((4, 4, 3)))
     (tmp_path / "b.png").write_bytes(contents)
     assert find_unreadable([good, tmp_path / "b.png", tmp_path / "none.png"]) == [1, 2]
+
+
+def test_names_below_a_folder(tmp_path: Path) -> None:
+    for value in (1, 2):
+        save(tmp_path / f"{value}.png", np.full((4, 4, 3), value))
+    images = ImageFiles(["1.png", "2.png"], image_size=4, root=tmp_path)
+    assert images[torch.tensor([1])][0, 0, 0, 0] == 2
+    assert list(images.names) == ["1.png", "2.png"]
+    assert list(images.names[1:]) == ["2.png"]
+    assert images.path(0) == tmp_path / "1.png"
+
+
+def digest(images: ImageFiles) -> str:
+    hasher = hashlib.sha256()
+    images.update_digest(hasher)
+    return hasher.hexdigest()
+
+
+def test_hash_follows_from_names_and_sizes_and_not_from_the_place(tmp_path: Path) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        for value in (1, 2):
+            save(tmp_path / folder / f"{value}.png", np.full((4, 4, 3), value))
+    here, there = (ImageFiles(["1.png", "2.png"], 4, root=tmp_path / folder) for folder in ("here", "there"))
+    assert digest(here) == digest(there)
+    assert digest(here) != digest(ImageFiles(["2.png", "1.png"], 4, root=tmp_path / "here"))
+    with (tmp_path / "there/2.png").open("ab") as file:
+        file.write(b"more")
+    assert digest(here) != digest(there)
+
+
+def test_hash_of_a_million_names_asks_for_few_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def path(self: ImageFiles, position: int) -> Path:
+        asked.append(position)
+        return tmp_path
+
+    monkeypatch.setattr(ImageFiles, "path", path)
+    digest(ImageFiles([f"images/{number}.jpg" for number in range(1_000_000)], 8, root=tmp_path))
+    assert len(asked) == 10_000
+    assert max(asked) > 990_000
+
+
+def test_a_million_names_take_tens_of_megabytes() -> None:
+    names = [f"images/{number % 10}/{number % 100:02d}/{number},{number}.jpg" for number in range(1_000_000)]
+    images = ImageFiles(names, 8, root=Path("data"))
+    assert len(pickle.dumps(images)) < 40e6
+    assert images.names[999_999] == "images/9/99/999999,999999.jpg"

@@ -1,4 +1,4 @@
-"""Small CIFAR-10 and MNIST files in the published layout."""
+"""Small CIFAR and MNIST files in the published layout."""
 
 from __future__ import annotations
 
@@ -52,12 +52,39 @@ def write_cifar_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def write_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the same images in the layout of CIFAR-100, where class i has superclass i % 3, and tell torchvision."""
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+
+    def save(name: str, content: dict[str, Any]) -> list[str]:
+        raw = pickle.dumps(content)
+        (folder / name).write_bytes(raw)
+        return [name, hashlib.md5(raw).hexdigest()]
+
+    def part(name: str, rows: slice) -> list[str]:
+        pixels = CIFAR_X[rows].transpose(0, 3, 1, 2).reshape(-1, 3072)
+        fine = CIFAR_Y[rows]
+        return save(name, {"data": pixels, "fine_labels": fine.tolist(), "coarse_labels": (fine % 3).tolist()})
+
+    dataset = torchvision.datasets.CIFAR100
+    monkeypatch.setattr(dataset, "train_list", [part("train", slice(50))])
+    monkeypatch.setattr(dataset, "test_list", [part("test", slice(50, 70))])
+    names = {
+        "fine_label_names": [f"fine {i}" for i in range(10)],
+        "coarse_label_names": [f"coarse {i}" for i in range(3)],
+    }
+    name, md5 = save("meta", names)
+    monkeypatch.setattr(dataset, "meta", {"filename": name, "key": "fine_label_names", "md5": md5})
+    return root
+
+
 def idx(array: Array) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
-def write_mnist(root: Path) -> Path:
-    folder = root / "MNIST" / "raw"
+def write_mnist(root: Path, name: str = "MNIST") -> Path:
+    folder = root / name / "raw"
     folder.mkdir(parents=True)
     for part, rows in (("train", slice(50)), ("t10k", slice(50, 70))):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(MNIST_X[rows]))
