@@ -9,10 +9,12 @@ from noisylabels_pl.data.datasets import (
     CelebALandmarks,
     Diabetes,
     Digits,
+    FeatureData,
     ImageFolder,
     NpzData,
     NpzRegression,
     SyntheticRegression,
+    TableData,
 )
 from noisylabels_pl.data.indexed import IndexedDataset, IndexedLoader, indexed
 from noisylabels_pl.data.noise import LabelNoise
@@ -27,6 +29,7 @@ __all__ = [
     "CelebALandmarks",
     "Diabetes",
     "Digits",
+    "FeatureData",
     "ImageFolder",
     "IndexedDataset",
     "IndexedLoader",
@@ -39,5 +42,6 @@ __all__ = [
     "Selection",
     "SelectionSampler",
     "SyntheticRegression",
+    "TableData",
     "indexed",
 ]

@@ -4,10 +4,12 @@ from noisylabels_pl.data.datasets.celeba_landmarks import CelebALandmarks
 from noisylabels_pl.data.datasets.cifar10 import CIFAR10
 from noisylabels_pl.data.datasets.diabetes import Diabetes
 from noisylabels_pl.data.datasets.digits import Digits
+from noisylabels_pl.data.datasets.features import FeatureData
 from noisylabels_pl.data.datasets.image_folder import ImageFolder
 from noisylabels_pl.data.datasets.mnist import MNIST
 from noisylabels_pl.data.datasets.npz import NpzData, NpzRegression
 from noisylabels_pl.data.datasets.synthetic_regression import SyntheticRegression
+from noisylabels_pl.data.datasets.table import TableData
 
 __all__ = [
     "CIFAR10",
@@ -15,8 +17,10 @@ __all__ = [
     "CelebALandmarks",
     "Diabetes",
     "Digits",
+    "FeatureData",
     "ImageFolder",
     "NpzData",
     "NpzRegression",
     "SyntheticRegression",
+    "TableData",
 ]
