@@ -71,8 +71,10 @@ def _numbers(table: Table, name: str, values: Array) -> Array:
     """Return numbers as ``(n, k)`` float32, or raise a ``ValueError`` that names the first row without a finite one."""
     with np.errstate(over="ignore"):
         numbers: Array = values.astype(np.float32).reshape(len(values), -1)
-    _refuse(table, name, np.isnan(numbers).any(axis=1, keepdims=True)[:, 0], values, "is missing")
-    _refuse(table, name, ~np.isfinite(numbers).all(axis=1, keepdims=True)[:, 0], values, "is no finite float32")
+    is_missing: Array = np.array(np.isnan(numbers).any(axis=1))
+    is_finite: Array = np.array(np.isfinite(numbers).all(axis=1))
+    _refuse(table, name, is_missing, values, "is missing")
+    _refuse(table, name, ~is_finite, values, "is no finite float32")
     return numbers
 
 

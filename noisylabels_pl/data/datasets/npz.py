@@ -34,8 +34,8 @@ class NpzData(NoisyDataModule):
     The file holds arrays ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if known, ``y_train_clean``. ``x`` are
     features ``(n, d)`` or images ``(n, H, W)``, ``(n, H, W, channels)`` or ``(n, channels, H, W)``; they are
     standardized by the mean and the standard deviation of each feature, or each channel, of the training set. ``y`` are
-    integers from 0, text, or one-hot rows; a column ``(n, 1)`` and whole floating-point numbers are taken, too. With ``y_train_clean``, label precision and the other comparisons with true labels are reported;
-    methods do not see it.
+    integers from 0, text, or one-hot rows; a column ``(n, 1)`` and whole floating-point numbers are taken, too. With
+    ``y_train_clean``, label precision and the other comparisons with true labels are reported; methods do not see it.
 
     Args:
         path: the npz file.

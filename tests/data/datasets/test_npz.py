@@ -383,7 +383,7 @@ def test_labels_that_start_at_1(tmp_path: Path) -> None:
     from_1 = {name: table()[name] + 1 for name in ("y_train", "y_test")}
     with pytest.raises(ValueError, match=r"^y_train numbers its classes from 1, .*; save y_train - 1, y_test - 1, or"):
         read_npz(write(tmp_path, **from_1))
-    with pytest.raises(ValueError, match="^y_train numbers its classes from 1"):
+    with pytest.raises(ValueError, match=r"^y_train numbers its classes from 1"):
         datamodule(write(tmp_path, **from_1), class_names=list("abcd"))
 
 
