@@ -52,6 +52,7 @@ _SETTING_ERRORS = (
     ValueError,
     TypeError,
     OSError,
+    ImportError,  # of an optional package
 )
 
 # The groups whose options change a run's result, and the keys among them that do not, or are in its name anyway.

@@ -10,11 +10,13 @@ from noisylabels_pl.data.datasets import (
     Diabetes,
     Digits,
     FeatureData,
+    HfDisk,
     ImageFolder,
     NpzData,
     NpzRegression,
     SyntheticRegression,
     TableData,
+    TorchData,
 )
 from noisylabels_pl.data.indexed import IndexedDataset, IndexedLoader, indexed
 from noisylabels_pl.data.noise import LabelNoise
@@ -30,6 +32,7 @@ __all__ = [
     "Diabetes",
     "Digits",
     "FeatureData",
+    "HfDisk",
     "ImageFolder",
     "IndexedDataset",
     "IndexedLoader",
@@ -43,5 +46,6 @@ __all__ = [
     "SelectionSampler",
     "SyntheticRegression",
     "TableData",
+    "TorchData",
     "indexed",
 ]

@@ -97,7 +97,8 @@ def classification_arrays(
         val_indices = torch.from_numpy(np.flatnonzero(train.is_val))
     true_labels = test.labels if test.clean_labels is None else test.clean_labels
     mean, std = torch.zeros(()), torch.ones(())
-    if train.x.dtype != torch.int64:  # words of texts
+    # Words of texts stay as they are, and so do real numbers that a user's own transforms return.
+    if train.x.dtype == torch.uint8 or (isinstance(train.x, Tensor) and train.x.dtype != torch.int64):
         mean, std = mean_and_std(train.x)
     return Arrays(
         x_train=train.x,

@@ -43,6 +43,10 @@ class Table(ABC):
     def read_images(self, name: str, image_size: int, mode: ImageMode) -> StoredSamples:
         """Return a column of images."""
 
+    def class_names(self, name: str) -> Sequence[str] | None:
+        """Return the classes of a column of labels in the order of their numbers, if the table knows them."""
+        return None
+
     def column(self, argument: str, name: str) -> Array:
         """Return a column that the user names.
 

@@ -42,7 +42,8 @@ class ColumnData(NoisyDataModule):
         vocabulary: of texts: the number of different numbers: 0 for padding, 1 for a word that the vocabulary lacks,
             and the most frequent words of the training set.
         length: of texts: they are cut after this many words, or filled up by padding.
-        class_names: the classes in the order of their numbers; ``None`` for the sorted labels.
+        class_names: the classes in the order of their numbers; ``None`` for the order that the table
+            knows, or the sorted labels.
         asymmetric_map: ``{class: class it is mistaken for}`` by name, for asymmetric noise.
         **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
 
@@ -122,7 +123,7 @@ class ColumnData(NoisyDataModule):
             label_name=self.label,
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,
-            class_names=self.class_names,
+            class_names=table.class_names(self.label) if self.class_names is None else self.class_names,
             asymmetric_map=self.asymmetric_map,
             warnings=notes,
         )
