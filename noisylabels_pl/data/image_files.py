@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ SUFFIXES = tuple(sorted(Image.registered_extensions()))
 _UNREADABLE = (
     UnidentifiedImageError,
     OSError,
+    struct.error,
     SyntaxError,
     ValueError,
     EOFError,
@@ -95,7 +97,10 @@ def read_image(path: Path, image_size: int, mode: ImageMode = "RGB") -> Tensor:
             file.draft(mode, (image_size, image_size))
             image = upright(file).convert(mode)
     except _UNREADABLE as error:
-        raise ValueError(f"{path} is no readable image ({' '.join(str(error).split())[:120]})") from error
+        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
+        raise ValueError(
+            f"{path} is no readable image ({reason}); remove it, or set bad_files to skip (data.bad_files=skip)"
+        ) from error
     return fit_square(image, image_size)
 
 

@@ -52,6 +52,7 @@ def classification_arrays(
     split_seed: int = 0,
     class_names: Sequence[str] | None = None,
     asymmetric_map: dict[str, str] | None = None,
+    standardize: bool = True,
     warnings: Sequence[str] = (),
 ) -> Arrays:
     """Return a classification dataset of a user's samples.
@@ -65,6 +66,7 @@ def classification_arrays(
         split_seed: of this split. Runs with other seeds share the test set.
         class_names: the classes in the order of their numbers; ``None`` for the sorted labels of both sets.
         asymmetric_map: see :class:`~noisylabels_pl.data.arrays.Arrays`.
+        standardize: whether to measure mean and standard deviation, for which some samples are read.
         warnings: what the user should know already.
 
     Raises:
@@ -97,8 +99,7 @@ def classification_arrays(
         val_indices = torch.from_numpy(np.flatnonzero(train.is_val))
     true_labels = test.labels if test.clean_labels is None else test.clean_labels
     mean, std = torch.zeros(()), torch.ones(())
-    # Words of texts stay as they are, and so do real numbers that a user's own transforms return.
-    if train.x.dtype == torch.uint8 or (isinstance(train.x, Tensor) and train.x.dtype != torch.int64):
+    if standardize and train.x.dtype != torch.int64:  # words of texts have no mean
         mean, std = mean_and_std(train.x)
     return Arrays(
         x_train=train.x,

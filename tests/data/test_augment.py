@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from noisylabels_pl.data.augment import Augmentation, PaddedImages, crop_and_flip
+from noisylabels_pl.data.augment import Augmentation, PaddedImages, center_crop, crop_and_flip, draw_augmentation
 
 
 def one_by_one(x: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
@@ -98,3 +98,24 @@ def test_padded_images_against_torchvision(channels: int, dtype: torch.dtype) ->
     assert got.dtype == dtype
     assert torch.equal(got, torch.stack(expected))
     assert torch.equal(images.gather(rows), x[rows])
+
+
+def test_crops_that_are_smaller_than_the_images() -> None:
+    x = torch.arange(25).view(1, 1, 5, 5)
+    assert center_crop(x, 3)[0, 0].tolist() == [[6, 7, 8], [11, 12, 13], [16, 17, 18]]
+    offsets = torch.tensor([[0, 3]])
+    got = crop_and_flip(x, offsets, torch.tensor([True]), padding=1, crop_size=3)
+    assert got[0, 0].tolist() == [[0, 0, 0], [4, 3, 2], [9, 8, 7]]
+    images = PaddedImages(x, 1, 3)
+    assert torch.equal(images.gather(torch.tensor([0])), center_crop(x, 3))
+
+
+def test_crops_reach_every_place() -> None:
+    cpu = torch.device("cpu")
+    drawn = draw_augmentation(
+        np.random.default_rng(0), 500, padded_size=(5, 4), crop_size=(3, 3), flip=True, device=cpu
+    )
+    assert {tuple(offset) for offset in drawn.offsets.tolist()} == {
+        (row, column) for row in range(3) for column in (0, 1)
+    }
+    assert 0.4 < float(drawn.flips.float().mean()) < 0.6

@@ -97,7 +97,7 @@ class ImageFolder(NoisyDataModule):
             test = None
         warnings = []
         if skipped:
-            warnings.append(f"{len(skipped)} files are no readable images and were left out: {_some(skipped)}")
+            warnings.append(f"left out, because they are no readable images: {_some(skipped)}")
         return classification_arrays(
             train,
             test,
@@ -107,6 +107,7 @@ class ImageFolder(NoisyDataModule):
             split_seed=self.split_seed,
             class_names=self.class_names,
             asymmetric_map=self.asymmetric_map,
+            standardize=self.normalization == "standardize",
             warnings=warnings,
         )
 
@@ -163,4 +164,4 @@ def _has_bytes(path: Path) -> bool:
 def _some(names: Sequence[str]) -> str:
     """Return names in one line, of many only the first ones."""
     listed = ", ".join(names[:5])
-    return listed if len(names) <= 5 else f"{listed}, ..."
+    return listed if len(names) <= 5 else f"{listed} and {len(names) - 5} more"

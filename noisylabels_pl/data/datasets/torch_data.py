@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import ConcatDataset, Dataset
 
 from noisylabels_pl.data.arrays import Arrays
@@ -110,6 +111,7 @@ class TorchData(NoisyDataModule):
             class_names=names,
             asymmetric_map=self.asymmetric_map,
             warnings=notes,
+            standardize=train_samples.x.dtype == torch.uint8,  # real numbers are as the user's transforms leave them
         )
 
     def _class_names(self, train: Any) -> Sequence[str] | None:
