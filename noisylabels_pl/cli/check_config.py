@@ -10,8 +10,8 @@ import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from noisylabels_pl.cli.errors import unknown_key_message
-from noisylabels_pl.cli.options import all_keys, nearest, top_level_keys
+from noisylabels_pl.cli.errors import missing_groups_message, unknown_key_message
+from noisylabels_pl.cli.options import CHOSEN_BY_DATA, all_keys, nearest, top_level_keys
 from noisylabels_pl.functional import check_choice, check_range
 
 PROGRESS = ("auto", "bar", "lines", False)
@@ -40,6 +40,9 @@ def check_config(config: DictConfig) -> None:
         ValueError: nothing reads a key, or a value is out of range; the message names the key, the value and the
             remedy.
     """
+    missing = [group for group in CHOSEN_BY_DATA if group not in config]
+    if missing:
+        raise ValueError(missing_groups_message(missing))
     _check_keys(config)
     check_range("seed", config.seed, "[0, 4294967295]", integer=True)
     if config.threads is not None:

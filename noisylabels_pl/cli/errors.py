@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import (
     CompactHydraException,
@@ -16,10 +18,11 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.utils import get_object
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from noisylabels_pl.cli.options import all_keys, group_options, nearest, sort_by_similarity
+from noisylabels_pl.cli.options import CHOSEN_BY_DATA, all_keys, group_options, nearest, sort_by_similarity
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PLUGINS = {
@@ -146,14 +149,42 @@ def _missing_option_message(file: str, options: Sequence[str]) -> str:
 def _unknown_key_message(error: ConfigCompositionException) -> str:
     """Return the line for a key that the configuration does not have, or for another fault of an override."""
     match = re.match(r"Could not override '(.+)'", str(error))
+    if match is not None and match[1] in CHOSEN_BY_DATA:
+        return missing_groups_message([match[1]])
     cause = error.__cause__
     if match is None or not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
         return " ".join(str(error).split())
-    group, dot, _ = str(cause.full_key).rpartition(".")
+    group, dot, argument = str(cause.full_key).rpartition(".")
+    if argument in _arguments_of(cause.parent_node.get("_target_")):
+        target = cause.parent_node["_target_"]
+        return f"{match[1]} is not in the configuration, but {target} takes it; add it by +{match[1]}=..."
     keys = all_keys(cause.parent_node, group + dot)
     if not group.startswith("hydra"):
         keys = [key for key in keys if not key.startswith("hydra")]
     return unknown_key_message(match[1], keys)
+
+
+def missing_groups_message(groups: Sequence[str]) -> str:
+    """Return the line for the file of a dataset that leaves out groups which it must choose from.
+
+    Example:
+        >>> missing_groups_message(["noise"])
+        'the file of data= chooses no noise; begin it with the line "defaults: [base, _self_]", which chooses all'
+    """
+    return (
+        f'the file of data= chooses no {", ".join(groups)}; begin it with the line "defaults: [base, _self_]", which '
+        "chooses all"
+    )
+
+
+def _arguments_of(target: Any) -> set[str]:
+    """Return the arguments of a class and of those that it inherits from, or of a function; none if it is not found."""
+    try:
+        found = get_object(target)
+    except Exception:  # such as an error in a module of the user, which is told when the class is made
+        return set()
+    makers = found.__mro__[:-1] if inspect.isclass(found) else [found]
+    return {name for maker in makers for name in inspect.signature(maker).parameters}
 
 
 def unknown_key_message(key: str, keys: Sequence[str]) -> str:

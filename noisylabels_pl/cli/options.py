@@ -17,6 +17,9 @@ if _INSTALLED is not None and _INSTALLED.origin is not None:
 else:
     CONF_FOLDER = Path(__file__).parents[2] / "conf"
 
+CHOSEN_BY_DATA = ("noise", "net", "optim", "schedule", "trainer")
+"""The groups whose options the file of a dataset chooses."""
+
 _LEAST_SIMILARITY = 0.6  # as in difflib.get_close_matches
 
 

@@ -51,6 +51,7 @@ _SETTING_ERRORS = (
     MisconfigurationException,
     ValueError,
     TypeError,
+    ImportError,  # of an optional package
 )
 
 # The groups whose options change a run's result, and the keys among them that do not, or are in its name anyway.
@@ -62,6 +63,7 @@ _UNNAMED_KEYS = (
     "noise.rate",
     "data",
     "data.path",
+    "data.label",
     "data.class_names",
     "data.target_names",
     "trainer",
@@ -212,9 +214,9 @@ def _end_with_error(message: str, job: Job) -> NoReturn:
 def _names_of_data(names: Mapping[str, str | None], config: DictConfig) -> Mapping[str, str | None]:
     """Return the chosen names by group, such as ``{"method": "crust"}``.
 
-    The name of your own npz file stands for that of its configuration.
+    The name of your own file or folder stands for that of its configuration.
     """
-    if names["data"] in ("npz", "npz_regression"):
+    if "path" in config.data:
         return {**names, "data": Path(config.data.path).stem}
     return names
 

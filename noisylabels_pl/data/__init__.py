@@ -14,11 +14,15 @@ from noisylabels_pl.data.datasets import (
     Diabetes,
     Digits,
     FashionMNIST,
+    FeatureData,
+    HfDisk,
     ImageFolder,
     MiniWebVision,
     NpzData,
     NpzRegression,
     SyntheticRegression,
+    TableData,
+    TorchData,
 )
 from noisylabels_pl.data.indexed import IndexedDataset, IndexedLoader, indexed
 from noisylabels_pl.data.noise import (
@@ -48,7 +52,9 @@ __all__ = [
     "Diabetes",
     "Digits",
     "FashionMNIST",
+    "FeatureData",
     "FileNoise",
+    "HfDisk",
     "ImageFolder",
     "IndexedDataset",
     "IndexedLoader",
@@ -64,6 +70,8 @@ __all__ = [
     "Selection",
     "SelectionSampler",
     "SyntheticRegression",
+    "TableData",
+    "TorchData",
     "TwinNoise",
     "indexed",
 ]

@@ -41,6 +41,8 @@ class Arrays:
         train_ids: what each training sample is called in the user's files, such as a path or a row; ``None`` if they
             have no names.
         test_ids: the same of the test samples.
+        val_indices: ``(k,)`` int64 training samples that are held out for validation, ascending; ``None`` to draw them
+            at random.
         warnings: what the user should know of the data, such as files that were skipped.
         superclasses: the number of each class's superclass; ``None`` if there are none.
         T: ``(C, C)`` transition matrix of the labels, if the dataset has noise of its own and tells it.
@@ -69,6 +71,7 @@ class Arrays:
     y_train_clean: Tensor | None = None
     train_ids: Sequence[str] | None = None
     test_ids: Sequence[str] | None = None
+    val_indices: Tensor | None = None
     warnings: tuple[str, ...] = ()
     superclasses: tuple[int, ...] | None = None
     T: Tensor | None = None

@@ -45,7 +45,8 @@ class NoisyDataModule(L.LightningDataModule, ABC):
     Args:
         noise: the corruption of the training labels; ``None`` for none.
         batch_size: samples per optimizer step, on all devices together.
-        val_fraction: the fraction of the training set, with its noisy labels, that is held out for validation.
+        val_fraction: the fraction of the training set, with its noisy labels, that is held out for validation, unless
+            the dataset says which samples are.
         train_size: the number of training samples to keep, chosen at random and stratified; ``None`` for all.
         crop_padding: in training, crop images at random after padding by this many pixels; 0 for no cropping.
         flip: in training, mirror half of the images.
@@ -202,16 +203,22 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             )
         rng = np.random.default_rng([self.seed, 0])
         indices = torch.arange(len(self.arrays.y_train))
+        given_val = self.arrays.val_indices
+        if given_val is not None:
+            indices = indices[~torch.isin(indices, given_val)]
         labels = self.labels.observed
         if self.arrays.is_regression:
-            labels = torch.zeros(len(indices))  # one label for all, so the split is merely random
+            labels = torch.zeros(len(self.arrays.y_train))  # one label for all, so the split is merely random
         if self.train_size is not None and self.train_size > len(indices):
             self.warnings.append(f"train_size={self.train_size} is more than the {len(indices)} samples that there are")
             rank_zero_warn(self.warnings[-1])
         elif self.train_size is not None and self.train_size < len(indices):
-            indices, _ = stratified_split(indices, labels, self.train_size, rng)
-        val_size = round(self.val_fraction * len(indices))
-        self.val_indices, self.train_indices = stratified_split(indices, labels[indices], val_size, rng)
+            indices, _ = stratified_split(indices, labels[indices], self.train_size, rng)
+        if given_val is None:
+            val_size = round(self.val_fraction * len(indices))
+            self.val_indices, self.train_indices = stratified_split(indices, labels[indices], val_size, rng)
+        else:
+            self.val_indices, self.train_indices = given_val, indices
         if not len(self.train_indices):
             raise ValueError(f"val_fraction={self.val_fraction} of {len(indices)} samples leaves none to train on")
         if self.drop_last and len(self.train_indices) < self.batch_size:

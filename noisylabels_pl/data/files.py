@@ -136,7 +136,10 @@ def load_npz(path: Path, argument: str, *, hint: str = "") -> dict[str, Array]:
         with stored as file:
             return {name: file[name] for name in file}
     except UNREADABLE as error:
-        raise ValueError(f"{argument}: {path} is not a readable npz file of numbers (objects are not read)") from error
+        raise ValueError(
+            f"{argument}: {path} is not a readable npz file of numbers (objects are not read; save text by "
+            "labels.astype(str))"
+        ) from error
 
 
 def read_probabilities(path: Path, argument: str, *, num_samples: int, num_classes: int) -> Tensor:

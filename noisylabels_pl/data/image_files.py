@@ -140,12 +140,29 @@ def read_image(path: Path, image_size: int, mode: ImageMode = "RGB") -> Tensor:
         with Image.open(path) as file:
             # A JPEG is decoded at a half, a quarter or an eighth of its size, where that is still large enough.
             file.draft(mode, (image_size, image_size))
-            image = _upright(file).convert(mode)
+            image = upright(file).convert(mode)
     except _UNREADABLE as error:
         reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
         raise ValueError(
             f"{path} is no readable image ({reason}); remove it, or set bad_files to skip (data.bad_files=skip)"
         ) from error
+    return fit_square(image, image_size)
+
+
+def fit_square(image: Image.Image, image_size: int) -> Tensor:
+    """Return an image, resized by its shorter side and cut out of the middle.
+
+    Args:
+        image: of mode ``"RGB"`` or ``"L"``.
+        image_size: height and width of the result.
+
+    Returns:
+        ``(C, image_size, image_size)`` uint8.
+
+    Example:
+        >>> fit_square(Image.new("L", (20, 10)), 5).shape
+        torch.Size([1, 5, 5])
+    """
     scale = image_size / min(image.size)
     if scale != 1:
         width, height = (max(image_size, round(side * scale)) for side in image.size)
@@ -179,7 +196,7 @@ def _can_be_read(path: Path) -> bool:
     return True
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Return an image turned as its camera has noted, and with the transparency of its palette."""
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"its pixels have more than 8 bits (mode {image.mode}); convert it to 8 bits")

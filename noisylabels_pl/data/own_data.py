@@ -24,18 +24,22 @@ class OwnSamples:
         labels: labels of any layout that :func:`~noisylabels_pl.data.labels.as_label_vector` takes.
         ids: what each sample is called, such as a path or a row.
         clean_labels: the true labels, in the same layout; ``None`` if they are unknown.
+        is_val: ``(n,)`` whether a sample is held out for validation; ``None`` if the user does not say.
     """
 
     x: Samples
     labels: Array
     ids: Sequence[str]
     clean_labels: Array | None = None
+    is_val: Array | None = None
 
     def rows(self, indices: Tensor) -> OwnSamples:
         """Return some of the samples."""
         chosen = indices.numpy()
         clean = None if self.clean_labels is None else self.clean_labels[chosen]
-        return OwnSamples(take(self.x, indices), self.labels[chosen], [self.ids[row] for row in chosen], clean)
+        is_val = None if self.is_val is None else self.is_val[chosen]
+        ids = [self.ids[row] for row in chosen]
+        return OwnSamples(take(self.x, indices), self.labels[chosen], ids, clean, is_val)
 
 
 def classification_arrays(
@@ -48,6 +52,7 @@ def classification_arrays(
     split_seed: int = 0,
     class_names: Sequence[str] | None = None,
     asymmetric_map: dict[str, str] | None = None,
+    standardize: bool = True,
     warnings: Sequence[str] = (),
 ) -> Arrays:
     """Return a classification dataset of a user's samples.
@@ -61,6 +66,7 @@ def classification_arrays(
         split_seed: of this split. Runs with other seeds share the test set.
         class_names: the classes in the order of their numbers; ``None`` for the sorted labels of both sets.
         asymmetric_map: see :class:`~noisylabels_pl.data.arrays.Arrays`.
+        standardize: False for samples that are normalized already, so that none is read to measure their mean.
         warnings: what the user should know already.
 
     Raises:
@@ -88,9 +94,12 @@ def classification_arrays(
     y_train_clean = None
     if train.clean_labels is not None:
         y_train_clean = encode_labels(f"clean {label_name}", train.clean_labels, class_names, train.ids)
+    val_indices = None
+    if train.is_val is not None and train.is_val.any():
+        val_indices = torch.from_numpy(np.flatnonzero(train.is_val))
     true_labels = test.labels if test.clean_labels is None else test.clean_labels
     mean, std = torch.zeros(()), torch.ones(())
-    if train.x.dtype != torch.int64:  # words of texts have no mean
+    if standardize and train.x.dtype != torch.int64:  # words of texts have no mean
         mean, std = mean_and_std(train.x)
     return Arrays(
         x_train=train.x,
@@ -105,6 +114,7 @@ def classification_arrays(
         y_train_clean=y_train_clean,
         train_ids=train.ids,
         test_ids=test.ids,
+        val_indices=val_indices,
         warnings=tuple(notes),
     )
 

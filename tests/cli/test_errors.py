@@ -26,14 +26,18 @@ def files(tmp_path: Path) -> None:
     """The files that the page names."""
     x = np.random.default_rng(0).normal(size=(60, 5))
     y = np.arange(60) % 3
-    one_hot = np.eye(3)[y]
+    two_hot = np.eye(3)[y]
+    two_hot[5] = [1, 1, 0]
     lacks_a_class = np.where(y == 1, 0, y)
     for name, train, test in (
-        ("one_hot", one_hot, one_hot),
+        ("two_hot", two_hot, y),
+        ("from_1", y + 1, y + 1),
         ("real_targets", x[:, 0], x[:, 0]),
         ("no_fox", lacks_a_class, y),
     ):
         np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=train, x_test=x, y_test=test)
+    np.savez(tmp_path / "one_set.npz", x=x, kind=y[1:])
+    (tmp_path / "pets.csv").write_text("name,species,weight\nRex,dog,20.5\nTom,cat,4\nKit,cat,\n")
     (tmp_path / "notes.txt").write_text("not a folder")
     (tmp_path / "labels.csv").write_text("true_label,label\n" + "0,1\n" * 60)
 

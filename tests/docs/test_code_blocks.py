@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +77,33 @@ def test_the_configuration_of_a_new_dataset_composes(tmp_path: Path) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", ["data=wine", f"hydra.searchpath=[file://{tmp_path}]"])
     assert config.keys() == composed().keys()
-    assert config.data.keys() == composed("data=digits").data.keys()
+    assert config.data.keys() == composed("data=base").data.keys()
+
+
+def _written(page: Path, folder: Path) -> list[str]:
+    """Write the files that a page shows, each after its path in backticks; return the names of the configurations."""
+    named = re.compile(r"`([\w/]+\.(?:yaml|py))`[^`]*```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    for name, text in named.findall(page.read_text()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return sorted(path.stem for path in folder.glob("my_conf/data/*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("page", "names"), [("torch_datasets", ["fake", "spirals"]), ("own_configuration", ["pets", "wine"])]
+)
+def test_files_of_your_own(
+    page: str, names: list[str], cli: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert _written(DOCS / f"{page}.md", tmp_path) == names
+    (tmp_path / "wine.py").write_text(blocks(DOCS / "add_a_dataset.md", "python")[0])
+    (tmp_path / "pets.csv").write_text("species,weight\n" + "cat,4\ndog,20\n" * 20)
+    for name in names:
+        folder = cli(
+            "--config-dir", "my_conf", f"data={name}", "method=ce", "noise=sym", "data.num_workers=0",
+            "trainer.max_epochs=1", "trainer=cpu", folder=name,
+        )  # fmt: skip
+        result = json.loads((folder / "result.json").read_text())
+        assert result["epochs"] == 1
+        assert result["data"]["train_samples"] > 20

@@ -8,11 +8,15 @@ from noisylabels_pl.data.datasets.clothing1m import Clothing1M
 from noisylabels_pl.data.datasets.diabetes import Diabetes
 from noisylabels_pl.data.datasets.digits import Digits
 from noisylabels_pl.data.datasets.fashion_mnist import FashionMNIST
+from noisylabels_pl.data.datasets.features import FeatureData
+from noisylabels_pl.data.datasets.hf_disk import HfDisk
 from noisylabels_pl.data.datasets.image_folder import ImageFolder
 from noisylabels_pl.data.datasets.imdb import IMDB
 from noisylabels_pl.data.datasets.mnist import MNIST
 from noisylabels_pl.data.datasets.npz import NpzData, NpzRegression
 from noisylabels_pl.data.datasets.synthetic_regression import SyntheticRegression
+from noisylabels_pl.data.datasets.table import TableData
+from noisylabels_pl.data.datasets.torch_data import TorchData
 from noisylabels_pl.data.datasets.webvision import MiniWebVision
 
 __all__ = [
@@ -26,9 +30,13 @@ __all__ = [
     "Diabetes",
     "Digits",
     "FashionMNIST",
+    "FeatureData",
+    "HfDisk",
     "ImageFolder",
     "MiniWebVision",
     "NpzData",
     "NpzRegression",
     "SyntheticRegression",
+    "TableData",
+    "TorchData",
 ]

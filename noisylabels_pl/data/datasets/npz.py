@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +22,10 @@ from noisylabels_pl.data.arrays import (
 )
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.files import NO_FILES_NEEDED, load_npz
+from noisylabels_pl.data.labels import as_label_vector, class_names_of, encode_labels
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+_LABELS = ("y_train", "y_test")
 
 
 class NpzData(NoisyDataModule):
@@ -31,8 +34,8 @@ class NpzData(NoisyDataModule):
     The file holds arrays ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if known, ``y_train_clean``. ``x`` are
     features ``(n, d)`` or images ``(n, H, W)``, ``(n, H, W, channels)`` or ``(n, channels, H, W)``; they are
     standardized by the mean and the standard deviation of each feature, or each channel, of the training set. ``y`` are
-    integers from 0. With ``y_train_clean``, label precision and the other comparisons with true labels are reported;
-    methods do not see it.
+    integers from 0, text, or one-hot rows; a column ``(n, 1)`` and whole floating-point numbers are taken, too. With
+    ``y_train_clean``, label precision and the other comparisons with true labels are reported; methods do not see it.
 
     Args:
         path: the npz file.
@@ -152,9 +155,18 @@ def read_npz(
         ValueError: an array is missing or wrong; the message names it, the row and the value.
     """
     stored, x_train, x_test = _read(path, argument)
+    warnings: list[str] = []
+    labels = {name: stored[name] for name in (*_LABELS, "y_train_clean") if name in stored}
+    for name, y in labels.items():
+        labels[name] = _label_vector(name, y, len(x_test if name == "y_test" else x_train), warnings)
+    if any(y.dtype.kind not in "ui" for y in labels.values()):  # text
+        class_names = class_names_of("y_train", np.concatenate([y.astype(str) for y in labels.values()]), class_names)
+        labels = {name: encode_labels(name, y, class_names).numpy() for name, y in labels.items()}
+        num_classes = len(class_names)
+    stored |= labels
+    _check_first_class(labels)
     if num_classes is None:
-        labels = stored["y_train"]
-        num_classes = int(labels.max()) + 1 if labels.size and labels.dtype.kind in "ui" else 0
+        num_classes = int(stored["y_train"].max()) + 1
     y_train = check_labels("y_train", stored["y_train"], len(x_train), num_classes)
     hint = ""
     if class_names is None:
@@ -178,7 +190,33 @@ def read_npz(
         origin=f"npz {path}",
         asymmetric_map=dict(asymmetric_map or {}),
         y_train_clean=y_train_clean,
+        warnings=tuple(warnings),
     )
+
+
+def _label_vector(name: str, y: Array, num_samples: int, warnings: list[str]) -> Array:
+    """Return labels of any common layout as ``(num_samples,)`` integers or text; append what the user should know."""
+    if y.shape != (num_samples,) or y.dtype.kind not in "ui":
+        if y.shape[:1] != (num_samples,):
+            raise ValueError(
+                f"{name} has shape {y.shape}; it must hold one label for each of the {num_samples} samples: "
+                f"({num_samples},)"
+            )
+        y, warning = as_label_vector(name, y)
+        if warning is not None:
+            warnings.append(warning)
+    return y
+
+
+def _check_first_class(labels: dict[str, Array]) -> None:
+    """Refuse integer labels that are numbered from 1, and say how to shift them."""
+    numbers = np.unique(np.concatenate(list(labels.values())))
+    if np.array_equal(numbers, np.arange(1, len(numbers) + 1)):
+        shifted = ", ".join(f"{name} - 1" for name in labels)
+        raise ValueError(
+            f"y_train numbers its classes from 1, here they are numbered from 0; save {shifted}, or the names of the "
+            "classes as text"
+        )
 
 
 def _read(path: Path, argument: str) -> tuple[dict[str, Array], Tensor, Tensor]:
