@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, OnExceptionCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -59,7 +59,8 @@ def fit(
     """Fit an example, and return its weights and what it visited."""
     torch.manual_seed(0)
     module, visits = modules.ImageDict(), Visits()
-    trainer = make_trainer(callback, visits, *callbacks, enable_checkpointing=bool(callbacks), **options)
+    saves = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer = make_trainer(callback, visits, *callbacks, enable_checkpointing=saves, **options)
     if isinstance(loader, L.LightningDataModule):
         trainer.fit(module, datamodule=loader, ckpt_path=resume, weights_only=True)
     else:
