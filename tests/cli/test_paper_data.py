@@ -14,6 +14,7 @@ from tests.data.datasets.paper_files import (
     write_animal10n,
     write_clothing1m,
     write_ilsvrc_folders,
+    write_imdb,
     write_webvision,
 )
 from tests.data.datasets.vision_files import write_cifar100, write_mnist
@@ -96,3 +97,29 @@ def test_animal10n(cli: Run, tmp_path: Path, workers: int) -> None:
 def test_missing_files_are_one_message(cli: Run, data: str) -> None:
     with pytest.raises(SystemExit, match="there is no"):
         cli(f"data={data}", *SMALL)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        ("net=embedding_flat",),
+        ("net=embedding_mean",),
+        ("net=embedding_lstm", "net.embedding_size=8", "net.hidden_size=8"),
+    ],
+    ids=["flat", "mean", "lstm"],
+)
+def test_imdb(cli: Run, tmp_path: Path, net: tuple[str, ...]) -> None:
+    write_imdb(tmp_path / "files")
+    run = cli("data=imdb", "data.root=files", "data.length=8", *SMALL[:4], *net)
+    assert result(run)["data"]["train_samples"] == 18
+
+
+@pytest.mark.parametrize("data", ["mini_webvision", "clothing1m", "animal10n"])
+def test_networks_of_torchvision(cli: Run, tmp_path: Path, data: str) -> None:
+    write = {"mini_webvision": write_webvision, "clothing1m": write_clothing1m, "animal10n": write_animal10n}[data]
+    write(tmp_path / "files")
+    options = ["data.image_size=40", "data.crop_size=32", "data.num_workers=0", "data.batch_size=32"]
+    if data == "mini_webvision":
+        options.append("data.num_classes=3")
+    run = cli(f"data={data}", "data.root=files", *SMALL[:4], *options, "net=torchvision", "net.name=resnet18")
+    assert result(run)["epochs"] == 2
