@@ -136,33 +136,46 @@ def center_crop(x: Tensor, crop_size: int | None) -> Tensor:
     return x[:, :, top : top + crop_size, left : left + crop_size]
 
 
-def draw_augmentation(
-    rng: np.random.Generator,
-    num_samples: int,
-    *,
-    padded_size: tuple[int, int],
-    crop_size: tuple[int, int],
-    flip: bool,
-    device: torch.device,
-) -> Augmentation:
-    """Return random crops, anywhere in the padded images, and flips of half of them.
+class EpochAugmentations:
+    """The crops and flips of all training samples in an epoch: random, anywhere in the padded images.
+
+    They follow from the seed, the epoch and the position of a sample.
 
     Args:
-        rng: the source of randomness.
+        seed: of the crops and flips.
         num_samples: the number of images.
         padded_size: height and width of the images with their padding.
         crop_size: height and width of the crops.
-        flip: whether to flip.
-        device: of the result.
+        flip: whether to mirror half of the images.
 
     Example:
-        >>> rng = np.random.default_rng(0)
-        >>> cpu = torch.device("cpu")
-        >>> draw_augmentation(rng, 2, padded_size=(3, 1), crop_size=(1, 1), flip=False, device=cpu).offsets
-        tensor([[2, 0],
-                [1, 0]])
+        >>> augmentations = EpochAugmentations(0, 5, padded_size=(10, 10), crop_size=(8, 8), flip=True)
+        >>> augmentations.at(torch.tensor([3, 1]), epoch=0).offsets
+        tensor([[0, 0],
+                [0, 2]])
     """
-    num_places = [padded - crop + 1 for padded, crop in zip(padded_size, crop_size, strict=True)]
-    offsets = rng.integers(0, num_places, size=(num_samples, 2))
-    flips = rng.random(num_samples) < (0.5 if flip else 0.0)
-    return Augmentation(torch.from_numpy(offsets).to(device), torch.from_numpy(flips).to(device))
+
+    def __init__(
+        self, seed: int, num_samples: int, *, padded_size: tuple[int, int], crop_size: tuple[int, int], flip: bool
+    ) -> None:
+        self.seed = seed
+        self.num_samples = num_samples
+        self.num_places = [padded - crop + 1 for padded, crop in zip(padded_size, crop_size, strict=True)]
+        self.flip = flip
+        self._drawn: Augmentation | None = None  # in the epoch of the last batch
+        self._epoch = -1
+
+    def at(self, index: Tensor, epoch: int) -> Augmentation:
+        """Return the crops and flips of the samples at the positions ``index`` ``(B,)``, on its device."""
+        drawn = self._drawn
+        if drawn is None or self._epoch != epoch or drawn.flips.device != index.device:
+            drawn = self._draw(epoch, index.device)
+            self._drawn = drawn
+            self._epoch = epoch
+        return Augmentation(drawn.offsets[index], drawn.flips[index])
+
+    def _draw(self, epoch: int, device: torch.device) -> Augmentation:
+        rng = np.random.default_rng([self.seed, 1, epoch])
+        offsets = rng.integers(0, self.num_places, size=(self.num_samples, 2))
+        flips = rng.random(self.num_samples) < (0.5 if self.flip else 0.0)
+        return Augmentation(torch.from_numpy(offsets).to(device), torch.from_numpy(flips).to(device))

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.data.arrays import Arrays
-from noisylabels_pl.data.augment import Augmentation, center_crop, crop_and_flip, draw_augmentation
+from noisylabels_pl.data.augment import Augmentation, EpochAugmentations, center_crop, crop_and_flip
 from noisylabels_pl.data.batch import Batch
 from noisylabels_pl.data.class_cap import ClassCap
 from noisylabels_pl.data.files import write_atomically
@@ -28,7 +27,7 @@ from noisylabels_pl.data.normalization import Normalization, set_normalization
 from noisylabels_pl.data.resident import ResidentDataset, ResidentRows, fits_on_device
 from noisylabels_pl.data.sampler import SelectionSampler
 from noisylabels_pl.data.samples import Samples, read_all
-from noisylabels_pl.data.split import stratified_split
+from noisylabels_pl.data.split import split_off_validation
 from noisylabels_pl.functional import check_choice, check_range
 
 _EVALUATION_BATCH_SIZE = 512
@@ -140,9 +139,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         # By the set's name and device; None for a dataset that is too large for the device.
         self._resident_datasets: dict[tuple[str, torch.device], ResidentDataset | None] = {}
         self._mean_and_std: tuple[Tensor, Tensor] | None = None  # on the device
-        # The crops and flips of all training samples in one epoch, and that epoch.
-        self._augmentation: Augmentation | None = None
-        self._augmentation_epoch = -1
+        self._augmentations: EpochAugmentations | None = None
         self._is_set_up = False
         self.warnings: list[str] = []  # about options that have no effect
 
@@ -201,26 +198,22 @@ class NoisyDataModule(L.LightningDataModule, ABC):
                 f"val_fraction={self.val_fraction} would split the training set, but the dataset has a validation set; "
                 "set it to 0"
             )
-        rng = np.random.default_rng([self.seed, 0])
-        indices = torch.arange(len(self.arrays.y_train))
-        given_val = self.arrays.val_indices
-        if given_val is not None:
-            indices = indices[~torch.isin(indices, given_val)]
         labels = self.labels.observed
         if self.arrays.is_regression:
-            labels = torch.zeros(len(self.arrays.y_train))  # one label for all, so the split is merely random
-        if self.train_size is not None and self.train_size > len(indices):
-            self.warnings.append(f"train_size={self.train_size} is more than the {len(indices)} samples that there are")
+            labels = torch.zeros(len(labels))  # one label for all, so the split is merely random
+        if self.train_size is not None and self.train_size > len(labels):
+            self.warnings.append(f"train_size={self.train_size} is more than the {len(labels)} samples that there are")
             rank_zero_warn(self.warnings[-1])
-        elif self.train_size is not None and self.train_size < len(indices):
-            indices, _ = stratified_split(indices, labels[indices], self.train_size, rng)
-        if given_val is None:
-            val_size = round(self.val_fraction * len(indices))
-            self.val_indices, self.train_indices = stratified_split(indices, labels[indices], val_size, rng)
-        else:
-            self.val_indices, self.train_indices = given_val, indices
+        self.train_indices, self.val_indices = split_off_validation(
+            labels, self.val_fraction, train_size=self.train_size, given=self.arrays.val_indices, seed=self.seed
+        )
+        self._check_split()
+
+    def _check_split(self) -> None:
+        """Check that the split leaves enough samples to train on, and to validate."""
+        num_samples = len(self.train_indices) + len(self.val_indices)
         if not len(self.train_indices):
-            raise ValueError(f"val_fraction={self.val_fraction} of {len(indices)} samples leaves none to train on")
+            raise ValueError(f"val_fraction={self.val_fraction} of {num_samples} samples leaves none to train on")
         if self.drop_last and len(self.train_indices) < self.batch_size:
             raise ValueError(
                 f"drop_last=True leaves no batch, because {len(self.train_indices)} training samples do not fill one "
@@ -228,7 +221,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             )
         if self.arrays.is_regression and len(self.val_indices) == 1:
             raise ValueError(
-                f"val_fraction={self.val_fraction} of {len(indices)} samples is a single one, which has no R2; set it "
+                f"val_fraction={self.val_fraction} of {num_samples} samples is a single one, which has no R2; set it "
                 "to 0, or higher"
             )
 
@@ -319,7 +312,7 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         self._train_loader_trainer = None
         self._resident_datasets = {}
         self._mean_and_std = None
-        self._augmentation = None
+        self._augmentations = None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, Batch):  # a training batch; those of evaluation are pairs, and never augmented
@@ -373,25 +366,16 @@ class NoisyDataModule(L.LightningDataModule, ABC):
             return None
         if not (trainer.training and trainer.lightning_module.training):
             return None
-        epoch = trainer.current_epoch
-        augmentation = self._augmentation
-        if augmentation is None or self._augmentation_epoch != epoch or augmentation.flips.device != index.device:
-            augmentation = self._draw_augmentation(epoch, index.device)
-            self._augmentation = augmentation
-            self._augmentation_epoch = epoch
-        return Augmentation(augmentation.offsets[index], augmentation.flips[index])
-
-    def _draw_augmentation(self, epoch: int, device: torch.device) -> Augmentation:
-        """Return the crops and flips of all training samples in an epoch."""
-        height, width = self.arrays.x_train.shape[2:]
-        return draw_augmentation(
-            np.random.default_rng([self.seed, 1, epoch]),
-            len(self.train_indices),
-            padded_size=(height + 2 * self.crop_padding, width + 2 * self.crop_padding),
-            crop_size=(self.crop_size or height, self.crop_size or width),
-            flip=self.flip,
-            device=device,
-        )
+        if self._augmentations is None:
+            height, width = self.arrays.x_train.shape[2:]
+            self._augmentations = EpochAugmentations(
+                self.seed,
+                len(self.train_indices),
+                padded_size=(height + 2 * self.crop_padding, width + 2 * self.crop_padding),
+                crop_size=(self.crop_size or height, self.crop_size or width),
+                flip=self.flip,
+            )
+        return self._augmentations.at(index, trainer.current_epoch)
 
     def _batch_size_per_device(self) -> int:
         """Return the batch size of each device, or raise a ``ValueError`` if the batch does not divide evenly."""

@@ -35,6 +35,38 @@ def stratified_split(indices: Tensor, labels: Tensor, size: int, rng: np.random.
     return indices[taken], indices[~taken]
 
 
+def split_off_validation(
+    labels: Tensor, val_fraction: float, *, train_size: int | None, given: Tensor | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return the rows of the training and of the validation split, stratified.
+
+    Args:
+        labels: ``(n,)`` the label of each sample.
+        val_fraction: the fraction of the samples for validation.
+        train_size: the number of samples to keep, for both splits; ``None`` for all.
+        given: rows that the user has chosen for validation; ``None`` to draw them.
+        seed: of the split.
+
+    Returns:
+        Rows of the training and of the validation split, each ascending.
+
+    Example:
+        >>> rows = split_off_validation(torch.zeros(10), 0.25, train_size=8, given=None, seed=0)
+        >>> [len(split) for split in rows]
+        [6, 2]
+    """
+    rng = np.random.default_rng([seed, 0])
+    rows = torch.arange(len(labels))
+    if given is not None:
+        rows = rows[~torch.isin(rows, given)]
+    if train_size is not None and train_size < len(rows):
+        rows, _ = stratified_split(rows, labels[rows], train_size, rng)
+    if given is not None:
+        return rows, given
+    val_rows, train_rows = stratified_split(rows, labels[rows], round(val_fraction * len(rows)), rng)
+    return train_rows, val_rows
+
+
 def split_off_test(labels: Tensor, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Return the rows of a training and a test set, stratified.
 
