@@ -201,11 +201,13 @@ class NoisyDataModule(L.LightningDataModule, ABC):
         labels = self.labels.observed
         if self.arrays.is_regression:
             labels = torch.zeros(len(labels))  # one label for all, so the split is merely random
-        if self.train_size is not None and self.train_size > len(labels):
-            self.warnings.append(f"train_size={self.train_size} is more than the {len(labels)} samples that there are")
+        given = self.arrays.val_indices
+        available = len(labels) - (0 if given is None else len(given))
+        if self.train_size is not None and self.train_size > available:
+            self.warnings.append(f"train_size={self.train_size} is more than the {available} samples that there are")
             rank_zero_warn(self.warnings[-1])
         self.train_indices, self.val_indices = split_off_validation(
-            labels, self.val_fraction, train_size=self.train_size, given=self.arrays.val_indices, seed=self.seed
+            labels, self.val_fraction, train_size=self.train_size, given=given, seed=self.seed
         )
         self._check_split()
 

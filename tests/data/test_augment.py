@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from noisylabels_pl.data.augment import Augmentation, PaddedImages, center_crop, crop_and_flip, draw_augmentation
+from noisylabels_pl.data.augment import Augmentation, EpochAugmentations, PaddedImages, center_crop, crop_and_flip
 
 
 def one_by_one(x: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
@@ -111,11 +111,8 @@ def test_crops_that_are_smaller_than_the_images() -> None:
 
 
 def test_crops_reach_every_place() -> None:
-    cpu = torch.device("cpu")
-    drawn = draw_augmentation(
-        np.random.default_rng(0), 500, padded_size=(5, 4), crop_size=(3, 3), flip=True, device=cpu
-    )
-    assert {tuple(offset) for offset in drawn.offsets.tolist()} == {
-        (row, column) for row in range(3) for column in (0, 1)
-    }
+    augmentations = EpochAugmentations(0, 500, padded_size=(5, 4), crop_size=(3, 3), flip=True)
+    drawn = augmentations.at(torch.arange(500), epoch=2)
+    places = {(row, column) for row in range(3) for column in range(2)}
+    assert {(row, column) for row, column in drawn.offsets.tolist()} == places
     assert 0.4 < float(drawn.flips.float().mean()) < 0.6

@@ -112,7 +112,7 @@ def test_the_network_is_given_standardized_features(name: str) -> None:
 @every_dataset
 @pytest.mark.parametrize("options", [{"flip": True}, {"crop_padding": 2}])
 def test_augmentation_is_for_images(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^crop_padding and flip are for images"):
+    with pytest.raises(ValueError, match=r"^crop_padding, flip and crop_size are for images"):
         made(name, **options)
 
 
