@@ -54,7 +54,7 @@ class TopAccuracies(Metric):
 
     Example:
         >>> metric = TopAccuracies()
-        >>> metric.update(torch.eye(6)[:2], torch.tensor([0, 5]))
+        >>> metric.update(torch.arange(6.0).repeat(2, 1), torch.tensor([5, 0]))
         >>> metric.compute()
         tensor([0.5000, 0.5000])
     """

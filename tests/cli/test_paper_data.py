@@ -123,3 +123,14 @@ def test_networks_of_torchvision(cli: Run, tmp_path: Path, data: str) -> None:
         options.append("data.num_classes=3")
     run = cli(f"data={data}", "data.root=files", *SMALL[:4], *options, "net=torchvision", "net.name=resnet18")
     assert result(run)["epochs"] == 2
+
+
+@pytest.mark.parametrize("method", ["elr", "elr_plus", "crust", "prl_l"])
+def test_methods_on_epochs_that_are_capped_by_class(cli: Run, tmp_path: Path, method: str) -> None:
+    write_clothing1m(tmp_path / "files")
+    options = ("data=clothing1m", "data.root=files", "data.max_per_class=2", "optim.lr=0.01", "trainer.max_epochs=3")
+    warmup = ("method.warmup_epochs=1", "method.fraction=1.0") if method == "crust" else ()
+    kept = [option for option in (*SMALL, *IMAGES) if not option.startswith("trainer.max_epochs")]
+    steps = [row["step"] for row in rows(cli(*options, *kept, f"method={method}", *warmup))]
+    # Two batches of 28 images in an epoch. After its warm-up, CRUST selects from all 56 images: four batches.
+    assert steps == (["2", "6", "10"] if method == "crust" else ["2", "4", "6"])

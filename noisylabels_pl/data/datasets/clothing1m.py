@@ -108,8 +108,7 @@ class Clothing1M(NoisyDataModule):
             std=255 * torch.tensor(_STD).view(3, 1, 1),
             origin=f"clothing1m {self.root}, {self.train_set} labels",
             y_train_clean=y_train if self.train_set == "clean" else None,
-            train_ids=x_train.names,
-            test_ids=x_test.names,
+            # No train_ids, which would put a list of a million names, 80 MB, into the folder of every run.
             T=T,
             validation=self._read_images("clean_val_key_list.txt", clean_labels),
         )

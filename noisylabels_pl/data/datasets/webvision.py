@@ -101,7 +101,9 @@ class MiniWebVision(NoisyDataModule):
         return [image for image, _ in chosen], [label for _, label in chosen]
 
     def _read_synsets(self) -> tuple[tuple[str, ...], list[str]]:
-        """Return the names of the first classes, and their synsets."""
+        """Return the names of the first classes, and their synsets; the numbers of the classes without that list."""
+        if self.imagenet is None and not (self.root / SYNSETS).is_file():
+            return tuple(str(number) for number in range(self.num_classes)), []
         path = require_file("MiniWebVision", "root", self.root, SYNSETS)
         lines = path.read_text(encoding="utf-8").splitlines()[: self.num_classes]
         if len(lines) < self.num_classes:

@@ -12,6 +12,7 @@ import torch
 
 from noisylabels_pl.core import Classifier
 from noisylabels_pl.data import Clothing1M, LabelNoise
+from noisylabels_pl.data.image_files import ImageFiles
 from noisylabels_pl.losses import ForwardCorrectionLoss
 from noisylabels_pl.nets import small_cnn
 from tests.data.datasets.paper_files import (
@@ -37,8 +38,8 @@ def test_noisy_training_set(tmp_path: Path, lists: str) -> None:
     arrays = data.arrays
     assert arrays.y_train.tolist() == [(n % 14 + (n % 4 == 0)) % 14 for n in range(56)]
     assert arrays.y_train_clean is None
-    assert arrays.train_ids is not None
-    assert arrays.train_ids[5] == clothing_name(5)
+    assert isinstance(arrays.x_train, ImageFiles)
+    assert arrays.x_train.names[5] == clothing_name(5)
     assert data.num_validation == 14
     assert len(data.train_indices) == 56
     x, y = arrays.validation or (None, None)

@@ -69,7 +69,6 @@ def test_hash_tells_test_sets_apart(tmp_path: Path) -> None:
     [
         "info/train_filelist_google.txt",
         "info/val_filelist.txt",
-        "info/synsets.txt",
         "google/q0000/0.jpg",
         "val_images_256/val000000.jpg",
     ],
@@ -79,6 +78,13 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     expected = name.removeprefix("val_images_256/")
     with pytest.raises(FileNotFoundError, match=f"MiniWebVision: there is no {expected} in root=.*docs/datasets.md"):
         webvision(tmp_path)
+
+
+def test_names_of_classes_are_needed_for_imagenet_alone(tmp_path: Path) -> None:
+    (write_webvision(tmp_path) / "info/synsets.txt").unlink()
+    assert webvision(tmp_path).arrays.class_names == ("0", "1", "2")
+    with pytest.raises(FileNotFoundError, match=r"MiniWebVision: there is no info/synsets\.txt in root="):
+        webvision(tmp_path, imagenet=str(write_ilsvrc_folders(tmp_path / "imagenet")))
 
 
 @pytest.mark.parametrize("name", ["n01443537", "ILSVRC2012_devkit_t12/data/meta.mat"])
