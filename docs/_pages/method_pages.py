@@ -172,18 +172,18 @@ def _results(method: Method) -> Iterator[str]:
 
 
 def _result_tables(method: Method, path: Path) -> Iterator[str]:
-    """Yield a table for each dataset that has rows of the method: its variants, and plain training."""
+    """Yield a table of the method's variants and plain training, for each dataset that has rows of both."""
     rows = rows_of_file(path)
     for data in dict.fromkeys(row["data"]["name"] for row in rows):
         own_rows = [row for row in rows if row["data"]["name"] == data]
         measured = {row["method"] for row in own_rows}
         names = [name for name in (method.name, *method.variants) if name in measured]
-        if not names:
-            continue
         plain = [name for name in ("ce", "mse") if name in measured]
+        if not names or not plain:
+            continue
         arguments = [f"--data={data}", f"--methods={','.join([*names, *plain])}", _BY, "--format=md"]
         if len({(row["noise"]["name"], row["config"]["noise"]["rate"]) for row in own_rows}) > 1:
-            arguments += ["--number=last_10", "--transpose"]
+            arguments.append("--number=last_10")
         yield f"\n{table_of([str(path), *arguments])}"
 
 
