@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import lightning as L
 
@@ -160,18 +161,30 @@ def benchmarks() -> dict[str, dict[str, str]]:
 
 
 def _results(method: Method) -> Iterator[str]:
-    """Yield a link to each page of measurements, and a table of the rows that are kept there."""
+    """Yield a link to each page of measurements, and the tables of the rows that are kept there."""
     for folder in method.words["results"]:
         heading = (ROOT / "experiments" / folder / "README.md").read_text().splitlines()[0].removeprefix("# ")
         yield f"[{heading}](../results/{folder}.md)"
         path = ROOT / "experiments" / folder / "rows.jsonl"
-        measured = {row["method"] for row in rows_of_file(path)} if path.is_file() else set()
-        names = [name for name in (method.name, *method.variants) if name in measured]
-        if names:
-            plain = [name for name in ("ce", "mse") if name in measured]
-            table = table_of([str(path), f"--methods={','.join([*names, *plain])}", _BY, "--format=md"])
-            yield f"\n{table}"
+        if path.is_file():
+            yield from _result_tables(method, path)
         yield ""
+
+
+def _result_tables(method: Method, path: Path) -> Iterator[str]:
+    """Yield a table of the method's variants and plain training, for each dataset that has rows of both."""
+    rows = rows_of_file(path)
+    for data in dict.fromkeys(row["data"]["name"] for row in rows):
+        own_rows = [row for row in rows if row["data"]["name"] == data]
+        measured = {row["method"] for row in own_rows}
+        names = [name for name in (method.name, *method.variants) if name in measured]
+        plain = [name for name in ("ce", "mse") if name in measured]
+        if not names or not plain:
+            continue
+        arguments = [f"--data={data}", f"--methods={','.join([*names, *plain])}", _BY, "--format=md"]
+        if len({(row["noise"]["name"], row["config"]["noise"]["rate"]) for row in own_rows}) > 1:
+            arguments.append("--number=last_10")
+        yield f"\n{table_of([str(path), *arguments])}"
 
 
 def readme_table(every: list[Method]) -> str:

@@ -1,7 +1,1 @@
-"""Tables and figures made from the ``result.json`` of runs.
-
-Each module writes one document, from the repository root:
-
-    python -m experiments._report.crust RUNS              the table of experiments/crust/README.md
-    python -m experiments._report.prl RUNS                the tables of experiments/prl/README.md
-"""
+"""What the scripts of several experiments share: rows of runs, and the section of a document that holds a table."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -136,15 +136,22 @@ def make_table(
 
 
 def _chosen_rows(options: argparse.Namespace) -> list[Row]:
-    """Return the rows of the chosen methods, in the order in which they were named."""
+    """Return the rows of the chosen datasets and methods, in the order in which the methods were named."""
     rows = read_rows(options.runs)
-    if options.methods is None:
-        return rows
-    names = dict.fromkeys(row["method"] for row in rows)
-    for method in options.methods:
-        if method not in names:
-            raise ValueError(f"--methods: there are no runs of {method}, but of {', '.join(names)}")
-    return [row for method in options.methods for row in rows if row["method"] == method]
+    if options.data is not None:
+        rows = _rows_by_name("--data", options.data, rows, lambda row: row["data"]["name"])
+    if options.methods is not None:
+        rows = _rows_by_name("--methods", options.methods, rows, lambda row: row["method"])
+    return rows
+
+
+def _rows_by_name(option: str, wanted: Sequence[str], rows: Sequence[Row], name_of: Callable[[Row], str]) -> list[Row]:
+    """Return the rows that have one of some names, in the order of these names."""
+    names = [name_of(row) for row in rows]
+    for name in wanted:
+        if name not in names:
+            raise ValueError(f"{option}: there are no runs of {name}, but of {', '.join(dict.fromkeys(names))}")
+    return [row for name in wanted for row, other in zip(rows, names, strict=True) if other == name]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         help="show runs apart that differ in these keys of the configuration, such as trainer.max_epochs",
     )
     parser.add_argument("--methods", type=_split, metavar="NAME,...", help="show these methods only, in this order")
+    parser.add_argument("--data", type=_split, metavar="NAME,...", help="show these datasets only, in this order")
     parser.add_argument("--format", choices=("rich", "md", "csv", "tex"), default="rich", help="default: rich")
     parser.add_argument(
         "--paper",

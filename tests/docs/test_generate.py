@@ -84,6 +84,16 @@ def test_a_page_has_the_rows_of_its_method(
     assert re.findall(r"^\| (\w+) \|", table, re.MULTILINE) == ["method", "elr", "ce"]  # gce is another page's
 
 
+def test_a_page_has_a_table_for_each_dataset(pages: dict[Path, str]) -> None:
+    page = pages[generate.DOCS / "methods" / "prl_l.md"]
+    headers = [line for line in page.splitlines() if line.startswith("| method | ")]
+    assert headers == [
+        "| method | synthetic_regression, linadv 0.4 | synthetic_regression, signflip 0.4 |",
+        "| method | diabetes, linadv 0.4 | diabetes, signflip 0.4 |",
+    ]
+    assert page.count("\n| mse | ") == 2
+
+
 def test_defaults_are_those_of_the_class() -> None:
     (crust,) = (method for method in methods() if method.name == "crust")
     fraction = crust.options[0]

@@ -17,6 +17,15 @@ def test_every_table_agrees_with_its_rows(monkeypatch: pytest.MonkeyPatch) -> No
     tables.main()
 
 
+def test_every_experiment_with_runs_has_rows_and_a_table() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "experiments").glob("*/README.md")]
+    tables_in = "\n".join(path.read_text() for path in documents)
+    folders = {path.parent.name for path in (ROOT / "experiments").glob("*/run.sh")}
+    assert folders == {"crust", "digits", "elr", "loss_correction", "prl"}
+    for name in folders:
+        assert f"<!-- table: experiments/{name}/rows.jsonl " in tables_in
+
+
 def test_a_table_that_differs_from_its_rows_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     row = json.loads((ROOT / "experiments" / "elr" / "rows.jsonl").read_text().splitlines()[0])

@@ -238,6 +238,12 @@ def test_the_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "digits, sym 0.2" in capsys.readouterr().out
 
 
+def test_datasets_are_chosen(save_run: SaveRun, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_run("huber", metric="r2", data={"name": "diabetes", "origin": "diabetes", "sha256": "2" * 64})
+    main([str(runs), "--format=md", "--number=last", "--data=diabetes"])
+    assert cells(capsys.readouterr().out) == [["method", "last (R²)"], ["huber", "0.500"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -245,6 +251,7 @@ def test_the_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["."], "there is no result.json in"),
         (["broken.json"], "broken.json holds no result of a run"),
         (["runs", "--methods=crust"], "--methods: there are no runs of crust, but of ce, elr"),
+        (["runs", "--data=mnist"], "--data: there are no runs of mnist, but of digits"),
         (["runs", "--paper=gone.csv"], "--paper: there is no file gone.csv"),
         (["runs", "--number=best"], "'best' is none of last, last_10"),
     ],
