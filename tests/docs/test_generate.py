@@ -90,6 +90,7 @@ def test_a_page_has_a_table_for_each_dataset(pages: dict[Path, str]) -> None:
     assert headers == [
         "| method | synthetic_regression, linadv 0.4 | synthetic_regression, signflip 0.4 |",
         "| method | diabetes, linadv 0.4 | diabetes, signflip 0.4 |",
+        "| method | last (%) | best val. (%) |",
     ]
     assert page.count("\n| mse | ") == 2
 
