@@ -95,7 +95,10 @@ def _check_outputs(net: nn.Module, target: str, samples: Tensor, num_outputs: in
             output = net.eval()(samples)
     except Exception as error:  # of any layer, on samples that it is not made for
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"net: {target} fails on samples of shape {shape}: {reason}") from error
+        hint = ""
+        if samples.dtype == torch.int64:
+            hint = "; samples are numbers of words, for networks that begin with an embedding: net=embedding_mean"
+        raise ValueError(f"net: {target} fails on samples of shape {shape}: {reason}{hint}") from error
     for module, mode in modes.items():
         module.training = mode
     if not isinstance(output, Tensor):

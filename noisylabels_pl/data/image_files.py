@@ -144,7 +144,7 @@ def read_image(path: Path, image_size: int, mode: ImageMode = "RGB") -> Tensor:
     except _UNREADABLE as error:
         reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
         raise ValueError(
-            f"{path} is no readable image ({reason}); remove it, or set bad_files to skip (data.bad_files=skip)"
+            f"{path} is no readable image ({reason}); remove it, or, in a folder of images, set bad_files to skip"
         ) from error
     return fit_square(image, image_size)
 

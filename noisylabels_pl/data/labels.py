@@ -10,6 +10,8 @@ from torch import Tensor
 
 from noisylabels_pl.data.arrays import Array
 
+_MISSING = "is missing; fill it in, or remove the row"
+
 
 def class_names_of(name: str, labels: Array, class_names: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the names of all classes, in the order of their numbers.
@@ -103,17 +105,17 @@ def as_label_vector(name: str, labels: Array, ids: Sequence[str] | None = None) 
         raise ValueError(f"{name} has shape {labels.shape}; it must hold one label for each sample: (n,)")
     if labels.dtype.kind == "O":
         missing = np.array([label is None or label != label or label == "" for label in labels], dtype=bool)
-        _refuse(name, missing, labels, ids, "is missing; fill it in, or remove the row")
+        _refuse(name, missing, labels, ids, _MISSING)
         return labels.astype(str), None
     if labels.dtype.kind == "f":
-        _refuse(name, np.isnan(labels), labels, ids, "is missing; fill it in, or remove the row")
+        _refuse(name, np.isnan(labels), labels, ids, _MISSING)
         is_whole = np.isfinite(labels) & (labels == np.floor(labels))
         _refuse(
             name, ~is_whole, labels, ids, "is no class; real numbers are targets of regression: data=npz_regression"
         )
     if labels.dtype.kind in "buif":
         return labels.astype(np.int64), None
-    _refuse(name, labels == "", labels, ids, "is missing; fill it in, or remove the row")
+    _refuse(name, labels == "", labels, ids, _MISSING)
     return labels, None
 
 
@@ -121,7 +123,8 @@ def _refuse(name: str, wrong: Array, labels: Array, ids: Sequence[str] | None, m
     """Raise a ``ValueError`` that names the first wrong label, if there is one."""
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(f"{name} of {_sample(row, ids)} ({labels[row]}) {message}")
+        value = "" if message == _MISSING else f" ({labels[row]})"
+        raise ValueError(f"{name} of {_sample(row, ids)}{value} {message}")
 
 
 def _sample(row: int, ids: Sequence[str] | None) -> str:

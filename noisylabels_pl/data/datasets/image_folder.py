@@ -112,38 +112,40 @@ class ImageFolder(NoisyDataModule):
 
     def _read(self, folder: Path, skipped: list[str]) -> OwnSamples:
         """Return the images of a folder of classes; append the files that are left out to ``skipped``."""
-        paths: list[Path] = []
+        paths: list[str] = []  # strings, because a million Path objects take half a GiB
         labels: list[str] = []
         for class_folder in sorted(entry for entry in folder.iterdir() if _is_visible_folder(entry)):
             for path in _files_below(class_folder):
-                if path.suffix.lower() not in SUFFIXES:
-                    skipped.append(str(path.relative_to(self.path)))
+                name = os.path.relpath(path, self.path)
+                if os.path.splitext(name)[1].lower() not in SUFFIXES:
+                    skipped.append(name)
                     continue
-                paths.append(path)
+                paths.append(name)
                 labels.append(class_folder.name)
         if not paths:
             raise FileNotFoundError(
                 f"path: there is no image in {folder.resolve()}; it needs a folder for each class, such as "
                 f"{folder.name}/cat/1.jpg"
             )
-        bad = [position for position, path in enumerate(paths) if not _has_bytes(path)]
+        bad = [position for position, path in enumerate(paths) if not _has_bytes(self.path / path)]
         if self.bad_files == "skip":
-            bad = find_unreadable(paths)
+            bad = find_unreadable([self.path / path for path in paths])
         elif bad:
-            raise ValueError(f"{paths[bad[0]]} is empty or a broken link; remove it, or set bad_files to skip")
-        skipped += [str(paths[position].relative_to(self.path)) for position in bad]
+            raise ValueError(
+                f"{self.path / paths[bad[0]]} is empty or a broken link; remove it, or set bad_files to skip"
+            )
+        skipped += [paths[position] for position in bad]
         left_out = set(bad)
         kept = [position for position in range(len(paths)) if position not in left_out]
-        images = ImageFiles([paths[position] for position in kept], self.image_size, self.mode)
-        ids = [str(paths[position].relative_to(self.path)) for position in kept]
-        return OwnSamples(images, np.array([labels[position] for position in kept]), ids)
+        images = ImageFiles([paths[position] for position in kept], self.image_size, self.mode, root=self.path)
+        return OwnSamples(images, np.array([labels[position] for position in kept]), images.names)
 
 
 def _is_visible_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path) -> Iterator[str]:
     """Yield the files below a folder in order, without hidden ones; links to folders are followed once."""
     visited = set()
     for current, folders, files in os.walk(folder, followlinks=True):
@@ -153,7 +155,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(current, name) for name in sorted(files) if not name.startswith("."))
+        yield from (os.path.join(current, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _has_bytes(path: Path) -> bool:

@@ -108,7 +108,7 @@ def sixteen_bits(path: Path) -> None:
 @pytest.mark.parametrize("spoil", [cut_off, text])
 def test_unreadable_file(folder: Path, name: str, spoil: Any) -> None:
     spoil(folder / "train" / "dog" / name)
-    with pytest.raises(ValueError, match=rf"{name} is no readable image .*; remove it, or set bad_files to skip"):
+    with pytest.raises(ValueError, match=rf"{name} is no readable image .*; remove it, or, in a folder"):
         image_folder(folder)
     skipping = image_folder(folder, bad_files="skip")
     assert len(skipping.arrays.y_train) == 12
