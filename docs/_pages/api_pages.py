@@ -15,6 +15,9 @@ API_MORE = {
     "data": (
         "data.augment.Augmentation",
         "data.augment.PaddedImages",
+        "data.class_cap.ClassCap",
+        "data.datasets.column_data.ColumnData",
+        "data.datasets.ilsvrc.read_ilsvrc_validation",
         "data.files.read_probabilities",
         "data.files.read_transition_matrix",
         "data.noise.base.Draw",
@@ -24,7 +27,11 @@ API_MORE = {
         "data.noise.noise_input.NoiseInput",
         "data.resident.ResidentDataset",
         "data.resident.ResidentRows",
+        "data.samples.StoredSamples",
+        "data.tables.Table",
+        "data.texts.encode_texts",
     ),
+    "nets": ("nets.hf_net.LogitsOfTransformer",),
 }
 
 

@@ -25,7 +25,7 @@ from noisylabels_pl.functional import (
 class AnnotatorNoise(DrawnNoise):
     """Let several annotators of different skill label each sample, and aggregate their labels.
 
-    The labels of single annotators are kept in :attr:`~noisylabels_pl.data.NoisyLabels.annotators`, and saved in
+    The labels of single annotators are kept in ``NoisyLabels.annotators``, and saved in
     ``noise.npz``.
 
     Args:
