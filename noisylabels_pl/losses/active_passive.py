@@ -97,7 +97,7 @@ class NCERCELoss(_WeightedSum):
         >>> from noisylabels_pl import NCERCELoss
         >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
         >>> NCERCELoss(reduction="none")(logits, torch.tensor([0, 1]))
-        tensor([1.1541, 9.0562])
+        tensor([1.1542, 9.0561])
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 1.0, *, reduction: Reduction = "mean") -> None:
@@ -139,7 +139,7 @@ class ANLCELoss(_WeightedSum):
         >>> from noisylabels_pl import ANLCELoss
         >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
         >>> ANLCELoss(reduction="none")(logits, torch.tensor([0, 1]))
-        tensor([2.6101, 7.3899])
+        tensor([2.6148, 7.3852])
     """
 
     def __init__(

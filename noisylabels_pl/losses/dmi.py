@@ -35,7 +35,7 @@ class LDMILoss(RobustCriterion):
         >>> from noisylabels_pl import LDMILoss
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
         >>> LDMILoss()(logits, torch.tensor([0, 1]))
-        tensor(0.2711)
+        tensor(0.2710)
     """
 
     depends_on_batch = True

@@ -143,7 +143,7 @@ class SavageLoss(RobustCriterion):
         >>> from noisylabels_pl import SavageLoss
         >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
         >>> SavageLoss(reduction="none")(logits, torch.tensor([0, 1]))
-        tensor([0.0216, 0.1943])
+        tensor([0.0215, 0.1942])
     """
 
     def __init__(self, *, reduction: Reduction = "mean") -> None:

@@ -45,7 +45,7 @@ class Mixup(CriterionCallback):
 
     needs = Needs(
         role="mixing",
-        kinds=("classes", "binary", "soft"),
+        kinds=("classes", "binary", "soft", "multilabel"),
         positions=False,
         mixes_samples=True,
         depends_on_batch=True,
