@@ -55,7 +55,8 @@ class RobustLoss(CriterionCallback):
         self.needs = replace(self.needs, tasks=tasks, kinds=kinds, depends_on_batch=depends_on_batch)
 
     def conflict(self, other: CriterionCallback) -> str | None:
-        if self.needs.depends_on_batch and other.needs.criterion and other.needs.role != "loss":
+        has_value_per_batch = getattr(self.loss, "has_value_per_batch", False)
+        if has_value_per_batch and other.needs.criterion and other.needs.role != "loss":
             return f"{type(self.loss).__name__} has one value for a whole batch, not one for each sample"
         return super().conflict(other)
 

@@ -38,7 +38,8 @@ class LDMILoss(RobustCriterion):
         tensor(0.2710)
     """
 
-    depends_on_batch = True
+    depends_on_batch = True  # splitting a batch across ranks changes the result
+    has_value_per_batch = True  # not one for each sample, which could be weighted
 
     def __init__(self, eps: float = 1e-3, *, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)

@@ -18,6 +18,7 @@ class _NormalizedLogits(RobustCriterion):
     def __init__(self, *, batch_norm: bool = True, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
         self.batch_norm = batch_norm
+        self.depends_on_batch = batch_norm  # each rank normalizes its part of a batch
 
 
 class UnhingedLoss(_NormalizedLogits):

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from noisylabels_pl.functional.checks import check_range
 
@@ -49,10 +48,23 @@ def dmi_loss(logits: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
     # Apple's GPUs have no float64.
     wide = logits.to(dtype if logits.device.type == "mps" else torch.float64)
     probs = wide.softmax(1)
-    joint = F.one_hot(target, logits.shape[1]).to(probs).T @ probs
-    # A singular matrix has no inverse, so the gradient of its logarithm would be NaN even where it is multiplied by 0.
-    is_singular = torch.linalg.slogdet(joint.detach())[1].isneginf()
-    identity = torch.eye(len(joint), dtype=joint.dtype, device=joint.device)
-    log_det = torch.linalg.slogdet(torch.where(is_singular, identity, joint))[1]
+    # F.one_hot would wait for the device.
+    labels = torch.arange(logits.shape[1], device=logits.device)
+    joint = (labels.unsqueeze(1) == target).to(probs.dtype) @ probs
+    log_det = _log_abs_det(joint)
     log_eps = torch.full_like(log_det, math.log(eps))
-    return torch.where(is_singular, -log_eps, -torch.logaddexp(log_det, log_eps)).to(dtype)
+    return -torch.logaddexp(log_det, log_eps).to(dtype)
+
+
+def _log_abs_det(matrix: Tensor) -> Tensor:
+    """Return the logarithm of the absolute determinant; that of a singular matrix is -inf and has no gradient.
+
+    The gradient is the transposed inverse. That of ``torch.linalg.slogdet`` waits for the device, to check the matrix.
+    """
+    constant = matrix.detach()
+    permutation, lower, upper = torch.linalg.lu(constant)
+    log_det: Tensor = upper.diagonal().abs().log().sum()
+    half = torch.linalg.solve_triangular(lower, permutation.T, upper=False, unitriangular=True)
+    inverse = torch.linalg.solve_triangular(upper, half, upper=True)
+    gradient: Tensor = inverse.T.masked_fill(log_det.isneginf(), 0)
+    return log_det + (gradient * (matrix - constant)).sum()

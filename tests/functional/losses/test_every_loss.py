@@ -136,6 +136,7 @@ def test_the_mutual_information_of_a_batch_shifts_with_the_noise() -> None:
     matrix = torch.eye(3, dtype=torch.float64)[labels].T @ logits.softmax(1)
     expected = -torch.log(torch.det(matrix).abs() + 1e-3)
     torch.testing.assert_close(dmi_loss(logits, labels), expected)
+    assert torch.autograd.gradcheck(partial(dmi_loss, target=labels), logits.requires_grad_())
 
 
 def test_many_classes_stay_in_range_and_a_missing_class_has_no_gradient() -> None:
