@@ -2,10 +2,24 @@ from .core import Classifier as Classifier
 from .core import Regressor as Regressor
 from .core import RobustLoss as RobustLoss
 from .data import indexed as indexed
+from .losses import ANLCELoss as ANLCELoss
 from .losses import BackwardCorrectionLoss as BackwardCorrectionLoss
 from .losses import ForwardCorrectionLoss as ForwardCorrectionLoss
 from .losses import GCELoss as GCELoss
+from .losses import HardBootstrapLoss as HardBootstrapLoss
+from .losses import LabelSmoothingLoss as LabelSmoothingLoss
+from .losses import LDMILoss as LDMILoss
+from .losses import LogitClip as LogitClip
+from .losses import MAELoss as MAELoss
+from .losses import NCERCELoss as NCERCELoss
+from .losses import RampLoss as RampLoss
+from .losses import SavageLoss as SavageLoss
+from .losses import SCELoss as SCELoss
+from .losses import SigmoidLoss as SigmoidLoss
+from .losses import SoftBootstrapLoss as SoftBootstrapLoss
+from .losses import UnhingedLoss as UnhingedLoss
 from .methods import ELR as ELR
+from .methods import LDMI as LDMI
 from .methods import SPL as SPL
 from .methods import BackwardCorrection as BackwardCorrection
 from .methods import CoPRL as CoPRL
@@ -15,9 +29,11 @@ from .methods import ELRPlus as ELRPlus
 from .methods import ForwardCorrection as ForwardCorrection
 from .methods import IndividualClip as IndividualClip
 from .methods import MinSGD as MinSGD
+from .methods import Mixup as Mixup
 from .methods import NormClip as NormClip
 from .methods import PRLGradient as PRLGradient
 from .methods import PRLLossLayer as PRLLossLayer
+from .methods import TruncatedGCE as TruncatedGCE
 from .per_sample import per_sample_gradient_norms as per_sample_gradient_norms
 
 __version__: str

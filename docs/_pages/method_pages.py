@@ -82,7 +82,7 @@ def _facts(method: Method) -> Iterator[str]:
 
 def _drop_in(method: Method) -> str:
     if issubclass(method.cls, StagedMethod):
-        return f"the loss does, for a matrix that you have: {{py:obj}}`noisylabels_pl.{method.cls.__name__}Loss`"
+        return f"the loss of the last stage does: {{py:obj}}`noisylabels_pl.{method.cls.__name__}Loss`"
     if issubclass(method.cls, TwinModule):
         return "no, it is a module of its own"
     return "yes" if issubclass(method.cls, L.Callback) else "yes, as a criterion or by `RobustLoss`"

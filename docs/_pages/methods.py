@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from omegaconf import OmegaConf
 
 from noisylabels_pl.core import BatchFilter, FilterCallback, Needs, StagedMethod, TwinModule
@@ -131,7 +132,8 @@ def python_default(cls: type, option: Option) -> str | None:
     default = _yaml(parameter.default)
     if option.name in ("ramp_epochs", "second_forward") and issubclass(cls, TwinModule):
         return None  # FilterTwin sets these two
-    return None if default == option.default or option.default.startswith("${") else f"`{default}`"
+    is_same = default == option.default or yaml.safe_load(option.default) == parameter.default
+    return None if is_same or option.default.startswith("${") else f"`{default}`"
 
 
 def _yaml(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
@@ -18,7 +19,15 @@ from torch import nn
 from noisylabels_pl.callbacks import DivergedError, DivergenceCheck, EpochLines, History, LabelQuality, ProgressBar
 from noisylabels_pl.cli.checkpoints import AtomicCheckpointIO, Checkpoints
 from noisylabels_pl.cli.make_net import make_net
-from noisylabels_pl.core import REGRESSION_LOSSES, TASKS, Artifacts, CriterionCallback, Supervised, check_task
+from noisylabels_pl.core import (
+    REGRESSION_LOSSES,
+    TASKS,
+    Artifacts,
+    CriterionCallback,
+    RobustLoss,
+    Supervised,
+    check_task,
+)
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.data import NoisyDataModule
 
@@ -90,7 +99,7 @@ def build_trainer(
     Returns:
         All that the fit needs; nothing is trained.
     """
-    module = _make_module(config, datamodule, method)
+    module = _make_module(config, datamodule, method, [c.loss for c in callbacks if isinstance(c, RobustLoss)])
     csv_path = None
     if config.logger.get("csv"):  # a file name, not a Lightning logger: the callback History writes this file
         csv_path = folder / config.logger.csv
@@ -145,6 +154,45 @@ def task_of(datamodule: NoisyDataModule) -> TaskName:
     return "regression" if datamodule.arrays.is_regression else "classification"
 
 
+def takes_loss(method: DictConfig) -> bool:
+    """Return whether another loss can be put inside a configured method, as ``method.loss`` does.
+
+    A loss that wraps another one takes it as an argument. A callback takes it, unless it has a loss of its own.
+    """
+    made = get_object(method._target_)
+    if "loss" in inspect.signature(made).parameters:
+        return True
+    if not (isinstance(made, type) and issubclass(made, L.Callback)):
+        return False
+    return not (issubclass(made, CriterionCallback) and made.needs.role == "loss")
+
+
+def make_method(config: DictConfig) -> tuple[Any, list[RobustLoss]]:
+    """Return the configured method, and the callback that trains with ``method.loss``, if that names a loss.
+
+    Args:
+        config: composed from ``conf/``.
+
+    Raises:
+        ValueError: the method has a loss of its own.
+    """
+    options = config.method.copy()
+    loss = options.get("loss")
+    if loss is None:
+        return instantiate(options, _convert_="all"), []
+    if not takes_loss(options):
+        name = options._target_.rpartition(".")[2]
+        raise ValueError(
+            f"method.loss puts a loss inside a callback, such as crust or prl_l, but {name} has a loss of its own; "
+            "leave method.loss out"
+        )
+    if "loss" in inspect.signature(get_object(options._target_)).parameters:
+        return instantiate(options, _convert_="all"), []
+    with open_dict(options):
+        del options["loss"]
+    return instantiate(options, _convert_="all"), [RobustLoss(instantiate(loss, _convert_="all"))]
+
+
 def check_method(method: Any, task: str) -> None:
     """Check that a method is made for a task.
 
@@ -197,8 +245,13 @@ def to_json(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()} if isinstance(container, dict) else {}
 
 
-def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -> L.LightningModule:
-    """Return the method's own module, or a :class:`Supervised` one for a method that is a criterion or a callback."""
+def _make_module(
+    config: DictConfig, datamodule: NoisyDataModule, method: Any, losses: Sequence[nn.Module]
+) -> L.LightningModule:
+    """Return the method's own module, or a :class:`Supervised` one for a method that is a criterion or a callback.
+
+    ``losses`` are those that callbacks put in place of the module's own.
+    """
     if not isinstance(method, (nn.Module, L.Callback, partial)) or isinstance(method, L.LightningModule):
         raise TypeError(
             f"a method is a criterion, a callback, or a module class with _partial_: true in its YAML, got {method!r}"
@@ -219,6 +272,10 @@ def _make_module(config: DictConfig, datamodule: NoisyDataModule, method: Any) -
     criterion = None
     if isinstance(method, nn.Module):
         criterion = method
+        losses = [*losses, criterion]
+    if any(getattr(part, "batch_norm", False) for loss in losses for part in loss.modules()):
+        # Without a learned scale, which a loss that is linear in the logits would raise without end.
+        net = nn.Sequential(net, nn.BatchNorm1d(num_outputs, affine=False))
     return Supervised(net, TASKS[task](num_outputs), optimizer, scheduler, criterion=criterion)
 
 

@@ -21,6 +21,9 @@ from noisylabels_pl.cli.main import CONFIG_PATH
 from noisylabels_pl.cli.run_files import RESULT
 from noisylabels_pl.report.tables.grid import settings_of
 
+LOSS_GROUP = "method.loss"
+"""The group of losses that a method may have inside; it is named as the key, so that the key chooses from it."""
+
 
 @dataclass(frozen=True)
 class SweepCell:
@@ -61,7 +64,8 @@ class SweepCell:
 def make_cells(overrides: Sequence[str], root: Path, config_dir: Path | None = None) -> list[SweepCell]:
     """Return the cells of a sweep: all combinations of the values that are separated by commas.
 
-    An option of a method, such as ``method.fraction``, applies to the methods that have it.
+    An option of a method, such as ``method.fraction``, applies to the methods that have it. So do a loss inside a
+    method, ``method.loss``, and the options of that loss.
 
     Args:
         overrides: in Hydra's grammar, such as ``method=ce,crust`` and ``seed=range(3)``.
@@ -76,22 +80,38 @@ def make_cells(overrides: Sequence[str], root: Path, config_dir: Path | None = N
     cells: dict[Path, SweepCell] = {}
     with composer(config_dir):
         used: set[str] = set()
-        options: dict[tuple[str, ...], set[str]] = {}  # of the method that some overrides choose
+        readable: dict[tuple[str, ...], set[str]] = {}  # keys of methods and losses that some overrides choose
         wanted = {key for key in map(_key, overrides) if key.startswith("method.")}
         for combination in _combinations(overrides):
             general = tuple(override for override in combination if _key(override) not in wanted)
-            without_seed = tuple(override for override in general if _key(override) != "seed")
-            if wanted and without_seed not in options:
-                options[without_seed] = {f"method.{name}" for name in compose(without_seed, config_dir).method}
-            applicable = [override for override in combination if _key(override) in options.get(without_seed, ())]
+            losses = tuple(override for override in combination if _key(override) == LOSS_GROUP)
+            choice = (*(override for override in general if _key(override) != "seed"), *losses)
+            if wanted and choice not in readable:
+                readable[choice] = _readable_keys(choice, config_dir)
+            applicable = [override for override in combination if _key(override) in readable.get(choice, ())]
             used.update(map(_key, applicable))
             chosen = (*general, *applicable)
             folder = root / _folder_name(chosen, config_dir)
             cells[folder] = SweepCell(chosen, folder, config_dir)
     for key in sorted(wanted - used):
-        known = {name for names in options.values() for name in names}
+        known = {name for names in readable.values() for name in names}
         raise ValueError(unknown_key_message(key, sorted(known)))
     return list(cells.values())
+
+
+def _readable_keys(overrides: Sequence[str], config_dir: Path | None) -> set[str]:
+    """Return the options of a method and of the loss inside it, and ``method.loss`` if the method takes a loss."""
+    without_loss = compose([override for override in overrides if _key(override) != LOSS_GROUP], config_dir).method
+    keys = {f"method.{name}" for name in without_loss}
+    has_loss = any(_key(override) == LOSS_GROUP for override in overrides)
+    if not has_loss:
+        return keys
+    from noisylabels_pl.cli.build import takes_loss  # imports torch, for which other sweeps need not wait
+
+    if takes_loss(without_loss):
+        loss = compose(overrides, config_dir).method.loss
+        keys |= {LOSS_GROUP, *(f"{LOSS_GROUP}.{name}" for name in loss)}
+    return keys
 
 
 def _combinations(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -91,7 +91,8 @@ def _check_outputs(net: nn.Module, target: str, samples: Tensor, num_outputs: in
     modes = {module: module.training for module in net.modules()}
     shape = tuple(samples.shape[1:])
     try:
-        with torch.no_grad():
+        # Dropout that is active at test draws random numbers, which must not change those of the run.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             output = net.eval()(samples)
     except Exception as error:  # of any layer, on samples that it is not made for
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -59,6 +59,7 @@ _NAMED_GROUPS = ("method", "noise", "data", "net", "optim", "schedule", "trainer
 # The title says these otherwise, or need not say them.
 _UNNAMED_KEYS = (
     "method",
+    "method.loss",
     "noise",
     "noise.rate",
     "data",
@@ -110,7 +111,7 @@ def run_job(config: DictConfig, job: Job) -> float | None:
     resume, config.resume = config.resume, None
     try:
         check_config(config)
-        job = replace(job, names=_names_of_data(job.names, config))
+        job = replace(job, names=_names_of_run(job.names, config))
         if config.name is None:
             config.name = _run_name(config, job.names)
         _check_strategy(str(config.trainer.get("strategy")), config.trainer.get("devices", 1), job.is_serial)
@@ -214,14 +215,19 @@ def _end_with_error(message: str, job: Job) -> NoReturn:
     raise JobFailedError(message)
 
 
-def _names_of_data(names: Mapping[str, str | None], config: DictConfig) -> Mapping[str, str | None]:
+def _names_of_run(names: Mapping[str, str | None], config: DictConfig) -> Mapping[str, str | None]:
     """Return the chosen names by group, such as ``{"method": "crust"}``.
 
-    The name of your own file or folder stands for that of its configuration.
+    The name of your own file or folder stands for that of its configuration, and a method with another loss inside has
+    the names of both: ``crust+gce``.
     """
+    named = dict(names)
     if "path" in config.data:
-        return {**names, "data": Path(config.data.path).stem}
-    return names
+        named["data"] = Path(config.data.path).stem
+    loss = named.pop("method.loss", None)
+    if loss is not None:
+        named["method"] = f"{named['method']}+{loss}"
+    return named
 
 
 def _run_name(config: DictConfig, names: Mapping[str, str | None]) -> str:

@@ -17,12 +17,20 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from noisylabels_pl.callbacks import DivergedError
-from noisylabels_pl.cli.build import SINGLE_STAGE, Experiment, build_trainer, check_method, close_wandb, task_of
+from noisylabels_pl.cli.build import (
+    SINGLE_STAGE,
+    Experiment,
+    build_trainer,
+    check_method,
+    close_wandb,
+    make_method,
+    task_of,
+)
 from noisylabels_pl.cli.checkpoints import remove_checkpoints
 from noisylabels_pl.cli.lost_rank import lost_rank_error
 from noisylabels_pl.cli.run_files import BEST, LAST, RESULT
 from noisylabels_pl.cli.run_folder import AUTO, check_split, read_changes, resumable_checkpoint, save_config
-from noisylabels_pl.core import TASKS, Artifacts, Stage, StagedMethod, run_stages
+from noisylabels_pl.core import TASKS, Artifacts, CriterionCallback, Stage, StagedMethod, run_stages
 from noisylabels_pl.data import NoisyDataModule, NoisyLabels
 from noisylabels_pl.data.files import load_npz, remove_partial_files
 from noisylabels_pl.functional import check_choice
@@ -64,7 +72,10 @@ def train(
     check_choice("monitor", config.monitor, (f"val/{TASKS[task].metric}", "val/loss"))
 
     # 3. The method, as a list of stages. Most methods are a single fit.
-    method = instantiate(config.method, _convert_="all")
+    method, loss_callbacks = make_method(config)
+    for callback in loss_callbacks:
+        check_method(callback.loss, task)
+    callbacks = [*callbacks, *loss_callbacks]
     revealed: Artifacts = {}
     if isinstance(method, StagedMethod):
         check_method(method, task)
@@ -231,8 +242,9 @@ def _depends_on_batch(method: Any) -> bool:
     if isinstance(method, partial):
         module_class: Any = method.func
         return module_class.depends_on_batch or method.keywords.get("scope") == "rank"
-    needs = getattr(method, "needs", None)
-    return needs is not None and needs.depends_on_batch
+    if isinstance(method, CriterionCallback):
+        return method.needs.depends_on_batch
+    return getattr(method, "depends_on_batch", False)
 
 
 def _reveal(labels: NoisyLabels, name: str) -> Tensor:

@@ -111,6 +111,21 @@ class LossCall:
                 f"{owner} does not know which sample a row belongs to; call it with one row a sample"
             )
 
+    def check_is_plain(self, loss: str) -> None:
+        """Check that the loss has no class weights and no ignored labels.
+
+        Args:
+            loss: name of the loss that takes its place, for the message.
+
+        Raises:
+            ValueError: it has; the other loss would ignore them.
+        """
+        if not self.is_plain:
+            raise ValueError(
+                f"{self.name} has class weights or an ignore_index, which {loss} would ignore; make the loss the "
+                "module's own, self.criterion = loss, or leave them out"
+            )
+
 
 def wrong_kind(call: LossCall, owner: str, kinds: tuple[LossKind, ...]) -> str:
     """Return the message that a callback is not made for a kind of loss."""

@@ -51,14 +51,17 @@ class RobustLoss(CriterionCallback):
         kinds: tuple[LossKind, ...] = ("classes", "binary") if "classification" in tasks else ()
         if "regression" in tasks:
             kinds = (*kinds, "regression", "other")
-        self.needs = replace(self.needs, tasks=tasks, kinds=kinds)
+        depends_on_batch = getattr(loss, "depends_on_batch", False)
+        self.needs = replace(self.needs, tasks=tasks, kinds=kinds, depends_on_batch=depends_on_batch)
+
+    def conflict(self, other: CriterionCallback) -> str | None:
+        has_value_per_batch = getattr(self.loss, "has_value_per_batch", False)
+        if has_value_per_batch and other.needs.criterion and other.needs.role != "loss":
+            return f"{type(self.loss).__name__} has one value for a whole batch, not one for each sample"
+        return super().conflict(other)
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
-        if not self.call.is_plain:
-            raise ValueError(
-                f"{self.call.name} has class weights or an ignore_index, which {type(self.loss).__name__} would "
-                "ignore; make the loss the module's own, self.criterion = loss, or leave them out"
-            )
+        self.call.check_is_plain(type(self.loss).__name__)
         return per_sample_losses(self.loss.to(logits.device), logits, target)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from noisylabels_pl.core.task import TaskName
@@ -19,6 +20,7 @@ from noisylabels_pl.data.files import save_tensors
 Artifacts = dict[str, Tensor]
 """The results that stages hand on, by name: a transition matrix, labels, indices, weights."""
 
+_WEIGHTS_PREFIX = "weights/"  # of the names, among the artifacts, of a network's weights
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,7 @@ class StagedMethod(ABC):
     """A method of several stages, each of which trains with a method of its own."""
 
     tasks: ClassVar[tuple[TaskName, ...]] = ("classification",)
+    depends_on_batch: ClassVar[bool] = False  # whether splitting a batch across ranks changes the result
 
     @property
     def reveals(self) -> tuple[str, ...]:
@@ -112,6 +115,51 @@ def run_stages(
                 save_tensors(added, file)
         artifacts |= added
     return artifacts
+
+
+def load_best_weights(trainer: L.Trainer, module: L.LightningModule) -> bool:
+    """Load the weights of the epoch with the lowest noisy-validation loss into a fitted module.
+
+    Args:
+        trainer: of a stage with ``monitor="val/loss"``.
+        module: that it fitted.
+
+    Returns:
+        Whether that epoch was saved; if not, the module keeps its last weights.
+    """
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, Checkpoint) and getattr(callback, "monitor", None) == "val/loss":
+            path: str = callback.best_model_path  # type: ignore[attr-defined]
+            if path:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                module.load_state_dict(state["state_dict"])
+                return True
+    return False
+
+
+def saved_weights(module: L.LightningModule) -> Artifacts:
+    """Return a module's weights as artifacts, for :func:`load_weights` in a later stage."""
+    return {f"{_WEIGHTS_PREFIX}{name}": value for name, value in module.state_dict().items()}
+
+
+def load_weights(module: L.LightningModule, artifacts: Artifacts) -> None:
+    """Load the weights that an earlier stage left by :func:`saved_weights`.
+
+    Args:
+        module: fresh, of the same shape.
+        artifacts: of the earlier stages.
+
+    Raises:
+        ValueError: there are none.
+    """
+    weights = {}
+    for name, value in artifacts.items():
+        if name.startswith(_WEIGHTS_PREFIX):
+            weights[name.removeprefix(_WEIGHTS_PREFIX)] = value
+    if not weights:
+        raise ValueError("the finished stage left no weights to start from; resume with the options it had")
+    module.load_state_dict(weights)
 
 
 def _check_names(stages: Sequence[Stage]) -> None:

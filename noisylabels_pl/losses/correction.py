@@ -18,7 +18,7 @@ from noisylabels_pl.functional import (
     observed_log_probs,
 )
 from noisylabels_pl.functional.losses.correction import BaseLoss, ClassLosses
-from noisylabels_pl.losses.robust import Reduction, reduce
+from noisylabels_pl.losses.base import Reduction, reduce
 
 _log = logging.getLogger(__name__)
 

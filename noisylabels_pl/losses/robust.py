@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from torch import Tensor
+from torch.nn import functional as F
 
-from torch import Tensor, nn
+from noisylabels_pl.functional import (
+    at_least_float32,
+    check_range,
+    generalized_cross_entropy,
+    mean_absolute_error,
+)
+from noisylabels_pl.losses.base import Reduction, RobustCriterion
 
-from noisylabels_pl.functional import check_choice, check_range, generalized_cross_entropy
 
-Reduction = Literal["none", "mean", "sum"]
+class MAELoss(RobustCriterion):
+    r"""Computes the mean absolute error of predicted probabilities.
 
+    `Robust Loss Functions under Label Noise for Deep Neural Networks <https://arxiv.org/abs/1712.09482>`_ (Ghosh, Kumar
+    and Sastry, AAAI 2017). With :math:`p_y` the predicted probability of the observed label:
 
-def reduce(losses: Tensor, reduction: Reduction) -> Tensor:
-    """Reduce per-sample losses.
+    .. math::
+        \ell = \sum_k |p_k - y_k| = 2 (1 - p_y)
+
+    Its sum over all labels is a constant, so symmetric noise does not move its minimizer. Its gradient is small for all
+    samples that the network does not know yet, so it trains slowly, and with a hundred classes hardly at all. The
+    kernel is :func:`~noisylabels_pl.functional.mean_absolute_error`.
 
     Args:
-        losses: ``(B,)``.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
-
-    Returns:
-        ``(B,)`` for ``"none"``, otherwise a scalar.
 
     Raises:
         ValueError: ``reduction`` is unknown.
 
     Example:
         >>> import torch
-        >>> reduce(torch.tensor([1.0, 2.0]), "sum")
-        tensor(3.)
+        >>> from noisylabels_pl import MAELoss
+        >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+        >>> MAELoss(reduction="none")(logits, torch.tensor([0, 1]))
+        tensor([0.2384, 1.7616])
     """
-    check_choice("reduction", reduction, Reduction)
-    if reduction == "none":
-        return losses
-    if reduction == "mean":
-        return losses.mean()
-    return losses.sum()
+
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__(reduction)
+
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        return mean_absolute_error(logits, target)
 
 
-class GCELoss(nn.Module):
+class GCELoss(RobustCriterion):
     r"""Computes generalized cross-entropy, between cross-entropy and the mean absolute error.
 
     `Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels
@@ -65,18 +76,53 @@ class GCELoss(nn.Module):
         tensor([0.1215, 1.1062])
     """
 
-    tasks = ("classification",)
-
     def __init__(self, q: float = 0.7, *, reduction: Reduction = "mean") -> None:
-        super().__init__()
+        super().__init__(reduction)
         check_range("q", q, "(0, 1]", hint="its limit 0 is torch.nn.CrossEntropyLoss()")
-        check_choice("reduction", reduction, Reduction)
         self.q = q
-        self.reduction = reduction
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, C)`` and observed labels ``(B,)``, reduced."""
-        return reduce(generalized_cross_entropy(logits, target, self.q), self.reduction)
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        return generalized_cross_entropy(logits, target, self.q)
 
     def extra_repr(self) -> str:
         return f"q={self.q}"
+
+
+class LabelSmoothingLoss(RobustCriterion):
+    r"""Computes cross-entropy with labels that are mixed with the uniform distribution.
+
+    `Does label smoothing mitigate label noise? <https://arxiv.org/abs/2003.02819>`_ (Lukasik, Bhojanapalli, Menon and
+    Kumar, ICML 2020), eq. 1. With :math:`\alpha` the ``smoothing`` and :math:`p` the predicted probabilities of
+    :math:`C` classes:
+
+    .. math::
+        \ell = -(1 - \alpha) \log p_y - \frac{\alpha}{C} \sum_k \log p_k
+
+    It is ``torch.nn.CrossEntropyLoss(label_smoothing=smoothing)``, with half types computed in float32.
+
+    Args:
+        smoothing: weight of the uniform distribution in ``[0, 1]``; 0 is cross-entropy.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        ValueError: ``smoothing`` is out of range, or ``reduction`` unknown.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl import LabelSmoothingLoss
+        >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+        >>> LabelSmoothingLoss(0.1, reduction="none")(logits, torch.tensor([0, 1]))
+        tensor([0.2269, 2.0269])
+    """
+
+    def __init__(self, smoothing: float = 0.1, *, reduction: Reduction = "mean") -> None:
+        super().__init__(reduction)
+        check_range("smoothing", smoothing, "[0, 1]")
+        self.smoothing = smoothing
+
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        logits = at_least_float32(logits)
+        return F.cross_entropy(logits, target, reduction="none", label_smoothing=self.smoothing)
+
+    def extra_repr(self) -> str:
+        return f"smoothing={self.smoothing}"

@@ -4,13 +4,17 @@ from noisylabels_pl.methods.clipping import IndividualClip, NormClip
 from noisylabels_pl.methods.co_teaching import CoTeaching
 from noisylabels_pl.methods.crust import Crust
 from noisylabels_pl.methods.elr import ELR, ELRPlus
+from noisylabels_pl.methods.gce_truncated import TruncatedGCE
+from noisylabels_pl.methods.l_dmi import LDMI
 from noisylabels_pl.methods.loss_correction import BackwardCorrection, ForwardCorrection
 from noisylabels_pl.methods.min_sgd import MinSGD
+from noisylabels_pl.methods.mixup import Mixup
 from noisylabels_pl.methods.prl import CoPRL, PRLGradient, PRLLossLayer
 from noisylabels_pl.methods.self_paced import SPL
 
 __all__ = [
     "ELR",
+    "LDMI",
     "SPL",
     "BackwardCorrection",
     "CoPRL",
@@ -20,7 +24,9 @@ __all__ = [
     "ForwardCorrection",
     "IndividualClip",
     "MinSGD",
+    "Mixup",
     "NormClip",
     "PRLGradient",
     "PRLLossLayer",
+    "TruncatedGCE",
 ]

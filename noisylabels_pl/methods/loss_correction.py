@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from noisylabels_pl.core import Artifacts, Stage, StagedMethod, score, training_loader
+from noisylabels_pl.core.stages import load_best_weights, load_weights, saved_weights
 from noisylabels_pl.data import indexed
 from noisylabels_pl.data.files import read_transition_matrix
 from noisylabels_pl.functional import check_choice, check_range, estimate_transition_matrix
@@ -21,7 +21,6 @@ from noisylabels_pl.losses import BackwardCorrectionLoss, ForwardCorrectionLoss
 
 TransitionSource = Literal["estimated", "known", "file", "trusted"]
 
-_WEIGHTS_PREFIX = "weights/"  # of the names, among the artifacts, of the first network's weights
 _log = logging.getLogger(__name__)
 
 
@@ -99,19 +98,14 @@ class _LossCorrection(StagedMethod):
 
     def _estimate_T(self, trainer: L.Trainer, module: L.LightningModule) -> Artifacts:
         """Return the estimated ``T`` and, for a warm start, the weights that it was estimated with."""
-        checkpoint = _best_checkpoint(trainer)
-        if checkpoint is None:
+        if not load_best_weights(trainer, module):
             _log.warning("T is estimated from the last epoch, which has memorized most: no best epoch was saved")
-        else:
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            module.load_state_dict(state["state_dict"])
         logits = torch.cat([score(trainer, module, loader).logits for loader in self._scoring_loaders(trainer)])
         probs = logits.double().softmax(1)
         T = estimate_transition_matrix(probs, quantile=self.quantile, strictly_below=self.strictly_below)
         artifacts = {"T": T}
         if self.warm_start:
-            for name, value in module.state_dict().items():
-                artifacts[_WEIGHTS_PREFIX + name] = value
+            artifacts |= saved_weights(module)
         return artifacts
 
     def _scoring_loaders(self, trainer: L.Trainer) -> list[DataLoader[Any]]:
@@ -131,15 +125,8 @@ class _LossCorrection(StagedMethod):
 
     def _load_weights(self, module: L.LightningModule, artifacts: Artifacts) -> None:
         """For a warm start, load the weights that the first stage left."""
-        if not self.warm_start:
-            return
-        weights = {}
-        for name, value in artifacts.items():
-            if name.startswith(_WEIGHTS_PREFIX):
-                weights[name.removeprefix(_WEIGHTS_PREFIX)] = value
-        if not weights:
-            raise ValueError("the finished stage left no weights to start from; resume with the options it had")
-        module.load_state_dict(weights)
+        if self.warm_start:
+            load_weights(module, artifacts)
 
 
 class ForwardCorrection(_LossCorrection):
@@ -245,13 +232,3 @@ class BackwardCorrection(_LossCorrection):
 
     def corrected_loss(self, T: Tensor) -> nn.Module:
         return BackwardCorrectionLoss(T, mix=self.mix, base=self.base, eps=self.eps)
-
-
-def _best_checkpoint(trainer: L.Trainer) -> str | None:
-    """Return the path of the checkpoint with the lowest noisy-validation loss, if one was saved."""
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        if isinstance(callback, Checkpoint) and getattr(callback, "monitor", None) == "val/loss":
-            path: str = callback.best_model_path  # type: ignore[attr-defined]
-            return path or None
-    return None

@@ -12,7 +12,17 @@ from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 
-from noisylabels_pl.cli.build import SUGGESTED_METHODS, build_trainer, check_method, close_wandb, task_of, to_json
+from noisylabels_pl import Crust, GCELoss, LogitClip, RobustLoss
+from noisylabels_pl.cli.build import (
+    SUGGESTED_METHODS,
+    build_trainer,
+    check_method,
+    close_wandb,
+    make_method,
+    takes_loss,
+    task_of,
+    to_json,
+)
 from noisylabels_pl.cli.checkpoints import AtomicCheckpointIO, Checkpoints
 from noisylabels_pl.core import TASKS
 from noisylabels_pl.data import Diabetes
@@ -57,6 +67,56 @@ def test_methods_that_do_not_fit(method: str, task: str, message: str) -> None:
 def test_a_loss_of_unknown_purpose_is_accepted_for_any_task() -> None:
     for task in TASKS:
         check_method(nn.KLDivLoss(), task)
+
+
+def test_a_loss_inside_a_callback_becomes_a_robust_loss() -> None:
+    config = composed("method=crust", "method.loss=gce", "method.loss.q=0.5", "seed=3")
+    method, callbacks = make_method(config)
+    assert isinstance(method, Crust)
+    assert method.seed == 3
+    (callback,) = callbacks
+    assert isinstance(callback, RobustLoss)
+    assert callback.loss.q == 0.5
+    assert make_method(composed("method=crust"))[1] == []
+
+
+def test_a_loss_that_wraps_another_one_takes_it_as_an_argument() -> None:
+    method, callbacks = make_method(composed("method=logit_clip", "method.loss=gce", "method.loss.q=0.5"))
+    assert isinstance(method, LogitClip)
+    assert isinstance(method.loss, GCELoss)
+    assert method.loss.q == 0.5
+    assert not callbacks
+    assert isinstance(make_method(composed("method=logit_clip"))[0].loss, nn.CrossEntropyLoss)
+    (inside,) = make_method(composed("method=crust", "method.loss=logit_clip", "method.loss.tau=2.0"))[1]
+    assert inside.loss.tau == 2.0
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_which_methods_take_a_loss(method: str) -> None:
+    takes = ("crust", "individual_clip", "logit_clip", "min_sgd", "mixup", "norm_clip", "prl_", "spl")
+    assert takes_loss(composed(f"method={method}").method) == method.startswith(takes)
+
+
+@pytest.mark.parametrize("method", ["ce", "gce", "elr", "gce_truncated", "co_teaching", "forward"])
+def test_methods_with_a_loss_of_their_own_are_refused_another_one(method: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"method\.loss puts a loss inside a callback, .* has a loss of its own; leave"
+    ):
+        make_method(composed(f"method={method}", "method.loss=sce"))
+
+
+@pytest.mark.parametrize("overrides", [("method=unhinged",), ("method=mixup", "method.loss=unhinged")])
+def test_a_loss_that_needs_bounded_logits_gets_a_norm_behind_the_network(
+    digits: Make, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    config = composed(*overrides, "trainer=cpu", "progress=false")
+    for batch_norm in (True, False):
+        holder = config.method if "loss" not in config.method else config.method.loss
+        holder.batch_norm = batch_norm
+        method, callbacks = make_method(config)
+        module = build_trainer(config, tmp_path, digits(), method, callbacks).module
+        norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
+        assert [norm.num_features for norm in norms] == [10] * batch_norm
 
 
 def test_a_stage_may_have_its_own_length_and_monitor(digits: Make, tmp_path: Path) -> None:

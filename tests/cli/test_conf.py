@@ -47,6 +47,19 @@ def test_methods_can_be_made(method: str) -> None:
     assert isinstance(made, (L.Callback, nn.Module, StagedMethod, partial))
 
 
+@pytest.mark.parametrize("loss", options("method.loss"))
+def test_a_loss_inside_a_method_has_the_options_that_it_has_as_a_method(loss: str) -> None:
+    assert composed("method=spl", f"method.loss={loss}").method.loss == composed(f"method={loss}").method
+    assert isinstance(instantiate(composed(f"method={loss}").method), nn.Module)
+
+
+def test_every_loss_can_be_inside_a_method() -> None:
+    criteria = {
+        name for name in options("method") if isinstance(instantiate(composed(f"method={name}").method), nn.Module)
+    }
+    assert set(options("method.loss")) == criteria - {"ce", "mse"}  # which are the modules' own
+
+
 @pytest.mark.parametrize("group", ["net", "optim", "schedule", "trainer", "logger"])
 @pytest.mark.parametrize("data", options("data"))
 def test_other_groups(group: str, data: str) -> None:

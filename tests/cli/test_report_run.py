@@ -162,6 +162,14 @@ def test_a_name_tells_options_apart_but_not_seeds(cli: Cli, tmp_path: Path) -> N
     assert result(folder)["data"]["name"] == "animals"
 
 
+def test_a_name_tells_the_loss_inside_a_method(cli: Cli) -> None:
+    options = ("method=spl", "method.loss=gce", "method.loss.q=0.5", "trainer.max_epochs=1", "data.train_size=300")
+    row = result(cli(*options, "trainer=cpu"))
+    assert row["name"] == "spl+gce on digits, sym 0.4, loss.q=0.5, train_size=300, seed 0"
+    assert row["method"] == "spl+gce"
+    assert row["method_options"]["loss"]["q"] == 0.5
+
+
 def test_a_class_that_only_the_test_set_has(cli: Cli, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(200, 5))
     y = np.arange(200) % 10
@@ -233,6 +241,12 @@ def test_a_line_an_epoch_without_a_terminal(
         ),
         (("data.num_workers=-1",), r"data: num_workers must not be negative, got -1"),
         (("data.val_fraction=1",), r"data: val_fraction must lie in \[0, 1\), got 1"),
+        (
+            ("method=ce", "method.loss=gce"),
+            "method.loss puts a loss inside .* but CrossEntropyLoss has a loss of its own",
+        ),
+        (("method=spl", "method.loss=huber"), "HuberLoss is for regression, but the data is for classification"),
+        (("method=spl", "method.loss=gce", "method.loss.q=2"), r"q must lie in \(0, 1\], got 2"),
         (("data=diabetes",), "Crust is for classification, but the data is for regression; take .* mse, huber, prl_l"),
         (("resume=gone.ckpt",), "resume: there is no checkpoint .*gone.ckpt"),
     ],

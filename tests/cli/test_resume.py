@@ -52,9 +52,14 @@ def error_of(*arguments: str | Path) -> str:
     return message
 
 
-def test_resumed_equals_uninterrupted_in_every_file(cli: Cli, interrupted: Callable[..., Path]) -> None:
-    whole = cli(*SHORT, "method=elr", folder="whole")
-    run = interrupted("method=elr")
+@pytest.mark.parametrize(
+    "method", [("method=elr",), ("method=crust", "method.warmup_epochs=1", "method.loss=gce", "method.loss.q=0.5")]
+)
+def test_resumed_equals_uninterrupted_in_every_file(
+    cli: Cli, interrupted: Callable[..., Path], method: tuple[str, ...]
+) -> None:
+    whole = cli(*SHORT, *method, folder="whole")
+    run = interrupted(*method)
     (run / "checkpoints" / ".last.ckpt.123.partial").touch()
     moved = run.rename(run.with_name("müller's [${project}] (1)"))
     resume_run(moved)

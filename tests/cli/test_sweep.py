@@ -72,6 +72,19 @@ def test_an_option_applies_to_the_methods_that_have_it() -> None:
     ]
 
 
+def test_a_loss_and_its_options_apply_to_the_methods_and_losses_that_take_them() -> None:
+    overrides = ["method=ce,crust", "method.loss=gce,sce", "method.loss.q=0.5,0.7", BUDGET]
+    assert [cell.title for cell in make_cells(overrides, Path("root"))] == [
+        f"method=ce {BUDGET}",
+        f"method=crust {BUDGET} method.loss=gce method.loss.q=0.5",
+        f"method=crust {BUDGET} method.loss=gce method.loss.q=0.7",
+        f"method=crust {BUDGET} method.loss=sce",
+    ]
+    assert len({*folders(["method=crust", "method.loss=gce,sce"]), *folders(["method=crust"])}) == 3
+    with pytest.raises(ValueError, match=r"nothing reads method\.loss; "):
+        make_cells(["method=ce", "method.loss=gce"], Path("root"))
+
+
 def test_an_option_that_no_method_has_is_refused() -> None:
     with pytest.raises(ValueError, match=r"nothing reads method\.lamda; the nearest key is method\.lam$"):
         make_cells(["method=ce,elr", "method.lamda=1.0"], Path("root"))

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss
+from noisylabels_pl import ELR, SPL, Crust, GCELoss, Mixup, PRLGradient, PRLLossLayer, RobustLoss, TruncatedGCE
 from noisylabels_pl.core import CriterionCallback
 from tests.dropin import modules
 
@@ -22,6 +22,8 @@ METHODS: dict[str, Callable[..., CriterionCallback]] = {
     "PRLLossLayer": lambda **options: PRLLossLayer(FORGET_RATE, **options),
     "PRLGradient": lambda **options: PRLGradient(FORGET_RATE, **options),
     "SPL": lambda **options: SPL(FORGET_RATE, **options),
+    "TruncatedGCE": lambda **options: TruncatedGCE(k=0.2, start_epoch=1, every=1, **options),
+    "Mixup": lambda **options: Mixup(**options),
     "RobustLoss(GCELoss())": lambda **options: RobustLoss(GCELoss(), **options),
 }
 CRUSTS = ("Crust", "Crust without mixing")
@@ -72,14 +74,17 @@ def refused(methods: tuple[str, ...], message: str, reason: str) -> dict[str, Re
 
 ALL = tuple(METHODS)
 INTERCEPTING = tuple(method for method in METHODS if method != "Crust without mixing")
-JUDGING = ("Crust", "PRLLossLayer", "PRLGradient", "SPL")
-NEED_CLASSES = ("ELR", *CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())")
+JUDGING = ("Crust", "PRLLossLayer", "PRLGradient", "SPL", "Mixup")
+RECORDING = ("ELR", "TruncatedGCE")
+NEED_CLASSES = (*RECORDING, *CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())")
 
 NOTHING_TO_MIX = refused(
-    ("Crust",), r"no floating-point tensor.*use partner='none'", "the batch has no real-valued inputs to mix"
+    ("Crust", "Mixup"),
+    r"no floating-point tensor.*(use partner='none'|leave Mixup out)",
+    "the batch has no real-valued inputs to mix",
 )
 SOFT_LABELS = refused(
-    (*CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())"),
+    (*CRUSTS, "PRLLossLayer", "TruncatedGCE", "RobustLoss(GCELoss())"),
     r"called with class probabilities as targets, but .* is for one class per sample.*; leave it out",
     "it needs one class per sample",
 )
@@ -94,7 +99,7 @@ PATTERNS = [
     Pattern(
         modules.LogsAnotherLossFirst,
         "a second loss with gradients is logged before the trained one",
-        refused(("ELR",), ONLY_LOGGED, "which loss is trained is not known yet; log it under `no_grad`"),
+        refused(RECORDING, ONLY_LOGGED, "which loss is trained is not known yet; log it under `no_grad`"),
     ),
     # 2
     Pattern(modules.LossInModel, "`self.model(**batch).loss` (Hugging Face)", NOTHING_TO_MIX),
@@ -132,7 +137,7 @@ PATTERNS = [
     Pattern(
         modules.TwoCallMixup,
         "a mixup of one's own by two losses",
-        refused(("ELR",), r"several times in a step", "it keeps a record of one loss per sample")
+        refused(RECORDING, r"several times in a step", "it keeps a record of one loss per sample")
         | refused(JUDGING, r"different targets.*leave one of the two out", "no sample has one label"),
     ),
     # 6
@@ -155,7 +160,11 @@ PATTERNS = [
     Pattern(
         modules.Segmentation,
         "dense prediction with `ignore_index`",
-        refused(NEED_CLASSES, r"called with a class for every pixel.*leave it out", "it needs one class per sample"),
+        refused(
+            (*NEED_CLASSES, "Mixup"),
+            r"called with a class for every pixel.*leave it out",
+            "it needs one class per sample",
+        ),
         is_exact=False,
     ),
     # 10
@@ -182,7 +191,7 @@ PATTERNS = [
     Pattern(
         modules.SharpnessAware,
         "manual optimization with two passes (SAM)",
-        refused(("ELR",), r"several times in a step", "it keeps a record of one loss per sample"),
+        refused(RECORDING, r"several times in a step", "it keeps a record of one loss per sample"),
     ),
     Pattern(modules.TwoOptimizers, "manual optimization with two optimizers"),
 ]

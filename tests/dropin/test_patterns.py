@@ -12,7 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss, indexed
+from noisylabels_pl import (
+    ELR,
+    SPL,
+    Crust,
+    GCELoss,
+    Mixup,
+    PRLGradient,
+    PRLLossLayer,
+    RobustLoss,
+    TruncatedGCE,
+    indexed,
+)
 from noisylabels_pl.core.scoring import positions_of
 from tests.dropin import modules
 from tests.dropin.patterns import FORGET_RATE, METHODS, PATTERNS, Pattern, make_module, make_trainer
@@ -108,12 +119,27 @@ def check_gce(pattern: Pattern, callback: RobustLoss, watcher: Watcher) -> None:
         assert 0 < first_loss < 1 / 0.7 + 0.3  # another head may add its part
 
 
+def check_truncated_gce(pattern: Pattern, callback: TruncatedGCE, watcher: Watcher) -> None:
+    """The table says for each sample whether it is trained on, and the first epoch trains by GCE on all of them."""
+    assert callback.kept.rows.shape == (NUM_SAMPLES,)
+    assert callback.kept.num_writes == 2 * pattern.steps_per_batch * NUM_SAMPLES / BATCH_SIZE
+    check_gce(pattern, callback, watcher)
+
+
+def check_mixup(pattern: Pattern, callback: Mixup, watcher: Watcher) -> None:
+    """Every batch has other inputs than the loader's, for the time of its step."""
+    assert watcher.num_changed_inputs == 3 * NUM_SAMPLES / BATCH_SIZE
+    assert watcher.losses[0] != trained_plainly(pattern)[1]
+
+
 CHECKS: dict[type, Any] = {
     ELR: check_elr,
     Crust: check_crust,
     PRLLossLayer: check_filter,
     PRLGradient: check_filter,
     SPL: check_filter,
+    TruncatedGCE: check_truncated_gce,
+    Mixup: check_mixup,
     RobustLoss: check_gce,
 }
 WORKING = [(pattern, method) for pattern in PATTERNS for method in METHODS if method not in pattern.refusals]

@@ -44,3 +44,30 @@ def generalized_cross_entropy(logits: Tensor, target: Tensor, q: float = 0.7) ->
     log_p = -F.cross_entropy(at_least_float32(logits), target, reduction="none")
     # 1 - p^q is computed from log p, so where p underflows neither the value nor the gradient needs a clamp.
     return -torch.expm1(q * log_p) / q
+
+
+def mean_absolute_error(logits: Tensor, target: Tensor) -> Tensor:
+    r"""Return the absolute error between each sample's predicted probabilities and its one-hot label.
+
+    .. math::
+        \ell_i = \sum_k |p_{ik} - y_{ik}| = 2 (1 - p_{i, y_i})
+
+    Its sum over all labels that a sample could have is :math:`2 (C - 1)`, whatever the prediction. So symmetric noise
+    adds a constant to its expectation, and does not move the minimizer: theorem 1 of `Robust Loss Functions under Label
+    Noise for Deep Neural Networks <https://arxiv.org/abs/1712.09482>`_.
+
+    Args:
+        logits: ``(B, C)``; log-probabilities give the same result.
+        target: ``(B,)`` class indices.
+
+    Returns:
+        ``(B,)`` in ``[0, 2]``, at least float32.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import mean_absolute_error
+        >>> logits = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]).log()
+        >>> mean_absolute_error(logits, torch.tensor([0, 1]))
+        tensor([1.0000, 1.5000])
+    """
+    return 2 * generalized_cross_entropy(logits, target, 1.0)

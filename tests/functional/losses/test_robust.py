@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from noisylabels_pl.functional import generalized_cross_entropy
+from noisylabels_pl.functional import generalized_cross_entropy, mean_absolute_error
 from tests.functional.helpers import batch as random_batch
 
 few = settings(derandomize=True, max_examples=30, deadline=None)
@@ -30,6 +30,14 @@ def test_by_hand(q: float, expected: list[float]) -> None:
     p = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25], [0.2, 0.44, 0.36]], dtype=torch.float64)
     got = generalized_cross_entropy(p.log() + 1.5, torch.tensor([0, 1, 2]), q)
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14)
+
+
+@few
+@given(*shapes)
+def test_the_absolute_error_is_twice_the_probability_of_other_classes(rows: int, classes: int, seed: int) -> None:
+    logits, target = batch(rows, classes, seed)
+    expected = (logits.softmax(1) - F.one_hot(target, classes)).abs().sum(1)
+    torch.testing.assert_close(mean_absolute_error(logits, target), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_the_default_exponent_is_that_of_the_paper() -> None:
