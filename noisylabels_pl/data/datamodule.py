@@ -188,6 +188,11 @@ class NoisyDataModule(L.LightningDataModule, ABC):
                 f"crop_padding, flip and crop_size are for images, and samples have shape {shape}; set crop_padding to "
                 "0, flip to False and crop_size to None"
             )
+        if self.crop_size is not None and self.normalization == "pixel_mean":
+            raise ValueError(
+                "normalization='pixel_mean' needs whole images, because crop_size moves their pixels; set crop_size to "
+                "None, or normalization to 'standardize'"
+            )
         if self.crop_size is not None and self.crop_size > min(shape[1:]):
             raise ValueError(f"crop_size={self.crop_size} is larger than the images of {shape[1]} x {shape[2]} pixels")
 

@@ -42,6 +42,10 @@ def torchvision_net(
         >>> net(torch.rand(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """
+    if name in ("googlenet", "inception_v3"):
+        raise ValueError(
+            f"name={name} returns auxiliary logits in training; take another network, or timm's of that name"
+        )
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=3, cutoff=0)

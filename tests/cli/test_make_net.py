@@ -185,7 +185,13 @@ def test_fine_tuning_from_a_checkpoint_of_a_run(cli: Cli, tmp_path: Path) -> Non
     first = cli("method=ce", "trainer.max_epochs=1", *short, folder="first")
     weights = f"net.weights={first / 'checkpoints' / 'last.ckpt'}"
     second = cli(
-        "experiment=finetune/elr", "trainer.max_epochs=1", "optim.lr=0", weights, "net.name=resnet18", *short[:2]
+        "experiment=finetune/elr",
+        "trainer.max_epochs=1",
+        "optim.lr=0",
+        weights,
+        "net.name=resnet18",
+        "data.normalization=standardize",
+        *short[:2],
     )
     before, after = (
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in (first, second)

@@ -17,14 +17,16 @@ from noisylabels_pl.data.own_data import OwnSamples, classification_arrays
 from noisylabels_pl.functional import check_choice, check_range
 
 BadFiles = Literal["refuse", "skip"]
+_NAMES_OF_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval")
 
 
 class ImageFolder(NoisyDataModule):
     """Serve your own images from a folder for each class: ``PATH/train/cat/1.jpg`` and ``PATH/test/cat/2.jpg``.
 
-    Without folders ``train`` and ``test``, the classes lie in ``PATH`` itself, and a part is split off as the test set.
-    The test labels count as correct. Images have any size and any format that Pillow reads. They are decoded when a
-    batch needs them, or once, if all of them fit on the training device (``resident``).
+    Images of a folder ``val`` beside them are held out for validation, with their labels as they are. Without a folder
+    ``train``, the classes lie in ``PATH`` itself, and a part is split off as the test set. The test labels count as
+    correct. Images have any size and any format that Pillow reads. They are decoded when a batch needs them, or once,
+    if all of them fit on the training device (``resident``).
 
     Args:
         path: the folder.
@@ -90,14 +92,18 @@ class ImageFolder(NoisyDataModule):
                     f"path: there is {train_folder} but no {test_folder}; set test_folder to the name of the folder "
                     "with the test images, or path to the folder train, to split them"
                 )
-            train = self._read(train_folder, skipped)
-            test = self._read(test_folder, skipped)
+            images = self._list(train_folder, skipped)
+            val_images = []
+            if self.test_folder != "val" and (self.path / "val").is_dir():
+                val_images = self._list(self.path / "val", skipped)
+            train = self._samples(images, val_images)
+            test = self._samples(self._list(test_folder, skipped))
         else:
-            train = self._read(self.path, skipped)
+            train = self._samples(self._list(self.path, skipped))
             test = None
         warnings = []
         if skipped:
-            warnings.append(f"left out, because they are no readable images: {_some(skipped)}")
+            warnings.append(f"left out, because they are no readable images of a class: {_some(skipped)}")
         return classification_arrays(
             train,
             test,
@@ -110,11 +116,22 @@ class ImageFolder(NoisyDataModule):
             warnings=warnings,
         )
 
-    def _read(self, folder: Path, skipped: list[str]) -> OwnSamples:
-        """Return the images of a folder of classes; append the files that are left out to ``skipped``."""
+    def _list(self, folder: Path, skipped: list[str]) -> list[tuple[str, str]]:
+        """Return the path and the label of each image of a folder of classes.
+
+        The paths are relative to ``path``. Files that are left out are appended to ``skipped``.
+        """
         paths: list[str] = []  # strings, because a million Path objects take half a GiB
         labels: list[str] = []
-        for class_folder in sorted(entry for entry in folder.iterdir() if _is_visible_folder(entry)):
+        for class_folder in sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".")):
+            if not class_folder.is_dir():  # an image of no class, or another file
+                skipped.append(os.path.relpath(class_folder, self.path))
+                continue
+            if folder == self.path and class_folder.name.lower() in _NAMES_OF_SPLITS:
+                raise ValueError(
+                    f"path: {class_folder} looks like a part of the dataset, not like a class; name the folders of the "
+                    "parts train and test, or set path to the folder that holds the classes"
+                )
             for path in _files_below(class_folder):
                 name = os.path.relpath(path, self.path)
                 if os.path.splitext(name)[1].lower() not in SUFFIXES:
@@ -136,13 +153,15 @@ class ImageFolder(NoisyDataModule):
             )
         skipped += [paths[position] for position in bad]
         left_out = set(bad)
-        kept = [position for position in range(len(paths)) if position not in left_out]
-        images = ImageFiles([paths[position] for position in kept], self.image_size, self.mode, root=self.path)
-        return OwnSamples(images, np.array([labels[position] for position in kept]), images.names)
+        images = zip(paths, labels, strict=True)
+        return [image for position, image in enumerate(images) if position not in left_out]
 
-
-def _is_visible_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+    def _samples(self, images: Sequence[tuple[str, str]], val_images: Sequence[tuple[str, str]] = ()) -> OwnSamples:
+        """Return images that are decoded later, those held out for validation after the others."""
+        paths, labels = zip(*images, *val_images, strict=True)
+        files = ImageFiles(paths, self.image_size, self.mode, root=self.path)
+        is_val = np.repeat([False, True], [len(images), len(val_images)])
+        return OwnSamples(files, np.array(labels), files.names, is_val=is_val)
 
 
 def _files_below(folder: Path) -> Iterator[str]:

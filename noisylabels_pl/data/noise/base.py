@@ -150,8 +150,10 @@ class DrawnNoise(Noise):
         """Return noisy features of the samples with wrong labels, in the type and range of the dataset's features."""
         if features is None or spread is None or is_wrong is None:
             raise ValueError(f"features={self.features} needs the features of the samples and their spread")
-        if not isinstance(features, Tensor):
-            raise ValueError(f"features={self.features} is for samples in memory, not for images in files; set it to 0")
+        if not isinstance(features, Tensor) or features.dtype == torch.int64:
+            raise ValueError(
+                f"features={self.features} is for images and features in memory, not for files and texts; set it to 0"
+            )
         true_features = features[is_wrong.nonzero().squeeze(1)]
         noise = torch.randn(true_features.shape, generator=generator) * spread * self.features
         corrupted = true_features + noise

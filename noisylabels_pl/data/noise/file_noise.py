@@ -143,6 +143,8 @@ def choose_clean_key(stored: Mapping[str, Array], key: str) -> str | None:
 def as_class_numbers(array: Array, class_names: Sequence[str], name: str) -> Array:
     """Return labels as integers if they are names of classes, or whole numbers of a floating-point type.
 
+    Where the names of the classes are numbers, but not 0, 1, ..., a number means the class of this name.
+
     Args:
         array: labels.
         class_names: of all classes.
@@ -155,6 +157,9 @@ def as_class_numbers(array: Array, class_names: Sequence[str], name: str) -> Arr
         >>> as_class_numbers(np.array(["dog", "cat"]), ("cat", "dog"), "label")
         array([1, 0])
     """
+    are_numbers = list(class_names) == [str(number) for number in range(len(class_names))]
+    if array.dtype.kind in "ui" and all(name.isdigit() for name in class_names) and not are_numbers:
+        array = array.astype(str)  # the dataset numbers its classes otherwise, such as from 1
     if array.dtype.kind == "U":
         numbers = {class_name: number for number, class_name in enumerate(class_names)}
         for row, label in enumerate(array.tolist()):

@@ -30,8 +30,9 @@ class InstanceNoise(DrawnNoise):
         P(\tilde{y}_s = y_s) = 1 - q_s
 
     This is algorithm 2 of `Part-dependent Label Noise: Towards Instance-dependent Label Noise
-    <https://arxiv.org/abs/2006.07836>`_. The features :math:`x_s` are standardized and :math:`W_c` is standard normal,
-    so with many features one class gets nearly all of a sample's flips.
+    <https://arxiv.org/abs/2006.07836>`_. The features :math:`x_s` are standardized (those of a dataset with
+    transforms of its own are taken as they are) and :math:`W_c` is standard normal, so with many features one class
+    gets nearly all of a sample's flips.
 
     Args:
         rate: the mean of the flip rates before they are cut off at 0 and 1, in ``(0, 1]``; see

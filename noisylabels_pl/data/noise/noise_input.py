@@ -63,10 +63,18 @@ class NoiseInput:
             The indices of a batch, ``(b,)``, and the features, ``(b, d)`` float32.
 
         Raises:
-            ValueError: the features, their mean or their spread are missing.
+            ValueError: the features, their mean or their spread are missing, or the samples are no features, or differ
+                from one reading to the next.
         """
         if self.features is None or self.mean is None or self.spread is None:
             raise ValueError(f"{argument} needs the features of the samples, their mean and their spread")
+        if self.features.dtype == torch.int64:
+            raise ValueError(f"{argument} needs features, but these samples are numbers of words; take another noise")
+        if not isinstance(self.features, Tensor) and not self.features.is_fixed:
+            raise ValueError(
+                f"{argument} needs samples that are the same at each reading, but random transforms change these; take "
+                "another noise"
+            )
         for batch in torch.split(indices, _BATCH_SIZE):
             x = (self.features[self.positions[batch]].float() - self.mean) / self.spread
             yield batch, x.flatten(1)

@@ -78,6 +78,18 @@ def test_class_that_only_the_test_set_has(folder: Path) -> None:
     assert image_folder(folder).arrays.class_names == ("cat", "dog", "fox")
 
 
+def test_validation_folder(folder: Path) -> None:
+    write_images(folder / "val", per_class=2)
+    datamodule = image_folder(folder, val_fraction=0.25)
+    ids = datamodule.arrays.train_ids
+    assert ids is not None
+    assert [ids[row] for row in datamodule.val_indices.tolist()] == [
+        os.path.join("val", name, f"{number}.png") for name in ("cat", "dog") for number in (0, 1)
+    ]
+    assert len(datamodule.train_indices) == 12
+    assert len(image_folder(folder, test_folder="val").arrays.y_train) == 12
+
+
 def test_split_is_saved(folder: Path, tmp_path: Path) -> None:
     datamodule = image_folder(folder, val_fraction=0.25)
     datamodule.save_split(tmp_path / "split.csv")
@@ -112,7 +124,7 @@ def test_unreadable_file(folder: Path, name: str, spoil: Any) -> None:
         image_folder(folder)
     skipping = image_folder(folder, bad_files="skip")
     assert len(skipping.arrays.y_train) == 12
-    assert skipping.warnings == [f"left out, because they are no readable images: train/dog/{name}"]
+    assert skipping.warnings == [f"left out, because they are no readable images of a class: train/dog/{name}"]
 
 
 def test_pixels_of_16_bits_are_refused(folder: Path) -> None:
@@ -138,9 +150,11 @@ def test_other_and_hidden_files(folder: Path) -> None:
     (folder / "train" / "cat" / "notes.txt").write_text("mine")
     (folder / "train" / "cat" / "._0.png").write_bytes(b"of a Mac")
     (folder / "train" / ".cache").mkdir()
+    (folder / "train" / "loose.png").touch()
     datamodule = image_folder(folder)
     assert len(datamodule.arrays.y_train) == 12
-    assert datamodule.warnings == ["left out, because they are no readable images: train/cat/notes.txt"]
+    left_out = "train/cat/notes.txt, train/loose.png"
+    assert datamodule.warnings == [f"left out, because they are no readable images of a class: {left_out}"]
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------
@@ -165,6 +179,20 @@ def test_one_class(tmp_path: Path) -> None:
 def test_folder_that_is_no_class(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"the folder of train.cat.0\.png is cat, but the classes are dog, fox"):
         image_folder(folder, class_names=["dog", "fox"])
+
+
+def test_parts_of_a_dataset_are_no_classes(tmp_path: Path) -> None:
+    write_images(tmp_path / "training")
+    write_images(tmp_path / "testing")
+    with pytest.raises(
+        ValueError, match=r"testing looks like a part of the dataset, not like a class; name the folders"
+    ):
+        image_folder(tmp_path)
+
+
+def test_crop_of_a_mean_image(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"normalization='pixel_mean' needs whole images"):
+        image_folder(folder, crop_size=6, normalization="pixel_mean")
 
 
 def test_options(folder: Path) -> None:

@@ -271,3 +271,9 @@ def test_a_twin_of_a_run(tmp_path: Path) -> None:
     labels.save(tmp_path / "noise.npz")
     twin = TwinNoise(tmp_path / "noise.npz").apply(CLEAN, CLASS_NAMES)
     torch.testing.assert_close(twin.T, labels.realized_T)
+
+
+def test_numbers_name_classes_that_are_numbered_otherwise(tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.array([1, 2, 3, 1]))
+    labels = FileNoise(str(tmp_path / "labels.npy")).apply(torch.tensor([0, 1, 2, 1]), ("1", "2", "3"))
+    assert labels.observed.tolist() == [0, 1, 2, 0]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from noisylabels_pl.data import ConfusionNoise, Digits, InstanceNoise, Noise, NoisyLabels
+from noisylabels_pl.data import ConfusionNoise, Digits, InstanceNoise, LabelNoise, Noise, NoisyLabels
+from noisylabels_pl.data.samples import StoredSamples
 from noisylabels_pl.functional import empirical_transition_matrix, label_margins
 from tests.data.noise.noise_samples import largest_deviation
 
@@ -79,15 +80,19 @@ def test_the_scale_of_the_features_does_not_matter() -> None:
     assert torch.equal(plain.observed, other.observed)
 
 
-class Images:
+class Images(StoredSamples):
     """Features that are decoded when they are asked for; a stand-in for a dataset of files."""
 
     def __init__(self) -> None:
+        super().__init__(tuple(X.shape), X.dtype)
         self.largest = 0
 
-    def __getitem__(self, positions: Tensor) -> Tensor:
-        self.largest = max(self.largest, len(positions))
-        return X[positions]
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        self.largest = max(self.largest, len(indices))
+        return X[indices]
+
+    def update_digest(self, hasher: Any) -> None:
+        pass
 
 
 def test_features_are_read_batch_by_batch() -> None:
@@ -208,3 +213,30 @@ def test_noise_inside_of_a_region(noise: Any, probabilities: str) -> None:
     assert not wrong(labels)[margins >= threshold].any()
     assert labels.rate == pytest.approx(0.15, abs=0.002)
     assert_drawn_from_T(labels)
+
+
+def test_words_are_no_features() -> None:
+    y, words = torch.arange(20) % 2, torch.ones(20, 5, dtype=torch.int64)
+    facts = {"features": words, "mean": torch.zeros(()), "spread": torch.ones(())}
+    with pytest.raises(ValueError, match="noise=instance needs features, but these samples are numbers of words"):
+        InstanceNoise(rate=0.4).apply(y, ("a", "b"), **facts)
+    with pytest.raises(ValueError, match=r"features=1.0 is for images and features in memory"):
+        LabelNoise("sym", rate=0.4, features=1.0).apply(y, ("a", "b"), **facts)
+
+
+class RandomSamples(StoredSamples):
+    """Other values at each reading, as random transforms give."""
+
+    is_fixed = False
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return torch.rand(len(indices), *self.shape[1:])
+
+    def update_digest(self, hasher: Any) -> None:
+        pass
+
+
+def test_samples_that_change_have_no_fixed_noise() -> None:
+    facts = {"features": RandomSamples((20, 5), torch.float32), "mean": torch.zeros(()), "spread": torch.ones(())}
+    with pytest.raises(ValueError, match="needs samples that are the same at each reading"):
+        InstanceNoise(rate=0.4).apply(torch.arange(20) % 2, ("a", "b"), **facts)
