@@ -102,7 +102,7 @@ def test_features_are_read_batch_by_batch() -> None:
 
 
 def test_features_in_files_are_not_corrupted() -> None:
-    with pytest.raises(ValueError, match=r"^features=1\.0 is for samples in memory, not for images in files"):
+    with pytest.raises(ValueError, match=r"^features=1\.0 is for images and features in memory, not for files"):
         apply(InstanceNoise(rate=0.4, features=1.0), Images())
 
 
