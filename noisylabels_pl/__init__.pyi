@@ -14,6 +14,7 @@ from .methods import Crust as Crust
 from .methods import ELRPlus as ELRPlus
 from .methods import ForwardCorrection as ForwardCorrection
 from .methods import IndividualClip as IndividualClip
+from .methods import LabelWave as LabelWave
 from .methods import MinSGD as MinSGD
 from .methods import NormClip as NormClip
 from .methods import PRLGradient as PRLGradient

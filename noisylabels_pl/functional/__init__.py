@@ -13,6 +13,7 @@ from noisylabels_pl.functional.coreset import (
     same_label_partners,
     stochastic_greedy,
 )
+from noisylabels_pl.functional.early_stopping import Minimum, first_local_minimum
 from noisylabels_pl.functional.filtering import (
     keep_indices,
     keep_mask,
@@ -59,6 +60,7 @@ __all__ = [
     "TARGET_CORRUPTIONS",
     "Aggregate",
     "Coreset",
+    "Minimum",
     "aggregate_labels",
     "at_least_float32",
     "backward_correction",
@@ -77,6 +79,7 @@ __all__ = [
     "empirical_transition_matrix",
     "estimate_transition_matrix",
     "facility_location",
+    "first_local_minimum",
     "forget_rate_schedule",
     "forward_correction",
     "generalized_cross_entropy",

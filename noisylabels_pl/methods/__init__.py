@@ -4,6 +4,7 @@ from noisylabels_pl.methods.clipping import IndividualClip, NormClip
 from noisylabels_pl.methods.co_teaching import CoTeaching
 from noisylabels_pl.methods.crust import Crust
 from noisylabels_pl.methods.elr import ELR, ELRPlus
+from noisylabels_pl.methods.label_wave import LabelWave
 from noisylabels_pl.methods.loss_correction import BackwardCorrection, ForwardCorrection
 from noisylabels_pl.methods.min_sgd import MinSGD
 from noisylabels_pl.methods.prl import CoPRL, PRLGradient, PRLLossLayer
@@ -19,6 +20,7 @@ __all__ = [
     "ELRPlus",
     "ForwardCorrection",
     "IndividualClip",
+    "LabelWave",
     "MinSGD",
     "NormClip",
     "PRLGradient",

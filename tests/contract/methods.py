@@ -43,6 +43,8 @@ EPOCHS, SAMPLES = 9, 192
 NEEDED = dict.fromkeys(("backward", "backward_paper"), ("method.mix=0.5",))
 # Losses of real numbers.
 NEEDED |= dict.fromkeys(("mse", "huber"), ("data=diabetes", "data.batch_size=32"))
+# May stop a fit of so few epochs.
+NEEDED["label_wave"] = ("method.patience=9",)
 TOYS = Path(__file__).parent / "conf"
 
 
