@@ -15,6 +15,7 @@ from noisylabels_pl.functional.coreset import (
 )
 from noisylabels_pl.functional.early_stopping import Minimum, first_local_minimum
 from noisylabels_pl.functional.filtering import (
+    keep_candidates,
     keep_indices,
     keep_mask,
     label_precision_recall,
@@ -31,6 +32,8 @@ from noisylabels_pl.functional.losses import (
     kl_penalty,
     linear_correction,
     observed_log_probs,
+    sop_gradients,
+    sop_losses,
 )
 from noisylabels_pl.functional.mixup import mix
 from noisylabels_pl.functional.output_gradients import logit_gradient, loss_layer_gradient_norm
@@ -84,6 +87,7 @@ __all__ = [
     "forward_correction",
     "generalized_cross_entropy",
     "invert_transition_matrix",
+    "keep_candidates",
     "keep_indices",
     "keep_mask",
     "kl_penalty",
@@ -99,6 +103,8 @@ __all__ = [
     "same_label_partners",
     "selected_mean",
     "sigmoid_rampup",
+    "sop_gradients",
+    "sop_losses",
     "stochastic_greedy",
     "transition_error",
     "transition_matrix",

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from noisylabels_pl import ELR, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss
+from noisylabels_pl import ELR, SOP, SPL, Crust, GCELoss, PRLGradient, PRLLossLayer, RobustLoss
 from noisylabels_pl.core import CriterionCallback
 from tests.dropin import modules
 
@@ -17,6 +17,7 @@ FORGET_RATE = 0.25
 
 METHODS: dict[str, Callable[..., CriterionCallback]] = {
     "ELR": lambda **options: ELR(**options),
+    "SOP": lambda **options: SOP(**options),
     "Crust": lambda **options: Crust(warmup_epochs=1, **options),
     "Crust without mixing": lambda **options: Crust(warmup_epochs=1, partner="none", **options),
     "PRLLossLayer": lambda **options: PRLLossLayer(FORGET_RATE, **options),
@@ -73,13 +74,14 @@ def refused(methods: tuple[str, ...], message: str, reason: str) -> dict[str, Re
 ALL = tuple(METHODS)
 INTERCEPTING = tuple(method for method in METHODS if method != "Crust without mixing")
 JUDGING = ("Crust", "PRLLossLayer", "PRLGradient", "SPL")
-NEED_CLASSES = ("ELR", *CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())")
+KEEP_RECORDS = ("ELR", "SOP")
+NEED_CLASSES = (*KEEP_RECORDS, *CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())")
 
 NOTHING_TO_MIX = refused(
     ("Crust",), r"no floating-point tensor.*use partner='none'", "the batch has no real-valued inputs to mix"
 )
 SOFT_LABELS = refused(
-    (*CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())"),
+    ("SOP", *CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())"),
     r"called with class probabilities as targets, but .* is for one class per sample.*; leave it out",
     "it needs one class per sample",
 )
@@ -94,7 +96,7 @@ PATTERNS = [
     Pattern(
         modules.LogsAnotherLossFirst,
         "a second loss with gradients is logged before the trained one",
-        refused(("ELR",), ONLY_LOGGED, "which loss is trained is not known yet; log it under `no_grad`"),
+        refused(KEEP_RECORDS, ONLY_LOGGED, "which loss is trained is not known yet; log it under `no_grad`"),
     ),
     # 2
     Pattern(modules.LossInModel, "`self.model(**batch).loss` (Hugging Face)", NOTHING_TO_MIX),
@@ -132,7 +134,7 @@ PATTERNS = [
     Pattern(
         modules.TwoCallMixup,
         "a mixup of one's own by two losses",
-        refused(("ELR",), r"several times in a step", "it keeps a record of one loss per sample")
+        refused(KEEP_RECORDS, r"several times in a step", "it keeps a record of one loss per sample")
         | refused(JUDGING, r"different targets.*leave one of the two out", "no sample has one label"),
     ),
     # 6
@@ -182,7 +184,7 @@ PATTERNS = [
     Pattern(
         modules.SharpnessAware,
         "manual optimization with two passes (SAM)",
-        refused(("ELR",), r"several times in a step", "it keeps a record of one loss per sample"),
+        refused(KEEP_RECORDS, r"several times in a step", "it keeps a record of one loss per sample"),
     ),
     Pattern(modules.TwoOptimizers, "manual optimization with two optimizers"),
 ]

@@ -8,6 +8,7 @@ from noisylabels_pl.functional.losses.correction import (
 )
 from noisylabels_pl.functional.losses.early_learning import elr_penalty, ema_targets, kl_penalty
 from noisylabels_pl.functional.losses.robust import generalized_cross_entropy
+from noisylabels_pl.functional.losses.sparse import sop_gradients, sop_losses
 
 __all__ = [
     "backward_correction",
@@ -18,4 +19,6 @@ __all__ = [
     "kl_penalty",
     "linear_correction",
     "observed_log_probs",
+    "sop_gradients",
+    "sop_losses",
 ]
