@@ -60,6 +60,7 @@ class MentorNet(CriterionCallback):
         kinds=ALL_KINDS,
         positions=False,
         separate_samples=True,
+        depends_on_batch=True,  # the random numbers of the burn-in follow the order of the samples
     )
 
     def __init__(

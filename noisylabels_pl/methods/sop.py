@@ -55,9 +55,7 @@ class SOP(CriterionCallback):
         >>> trainer = L.Trainer(max_epochs=120, callbacks=[sop], logger=False, enable_checkpointing=False)
     """
 
-    def __init__(
-        self, lr_u: float = 10.0, lr_v: float = 10.0, *, seed: int = 0, criterion: str | None = None
-    ) -> None:
+    def __init__(self, lr_u: float = 10.0, lr_v: float = 10.0, *, seed: int = 0, criterion: str | None = None) -> None:
         super().__init__(criterion=criterion)
         check_range("lr_u", lr_u, "[0, inf)")
         check_range("lr_v", lr_v, "[0, inf)")

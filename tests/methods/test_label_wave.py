@@ -35,7 +35,9 @@ class KeepsWeights(L.Callback):
             self.weights.append({name: value.clone() for name, value in pl_module.state_dict().items()})
 
 
-def test_it_stops_at_the_minimum_and_brings_back_its_weights(digits: Make, classifier: Make, make_trainer: Make) -> None:
+def test_it_stops_at_the_minimum_and_brings_back_its_weights(
+    digits: Make, classifier: Make, make_trainer: Make
+) -> None:
     kept, method, history, module = KeepsWeights(), LabelWave(), History(), classifier()
     make_trainer(kept, method, history, max_epochs=40).fit(module, datamodule=digits())
     assert method.best_epoch is not None

@@ -32,7 +32,9 @@ def test_a_fit_is_that_of_autograd(digits: Make, make_trainer: Make) -> None:
     torch.manual_seed(0)
     module, method = WithCriterion(), SOP(lr_u=10.0, lr_v=30.0)
     other = deepcopy(module).double()
-    make_trainer(method, max_epochs=3, precision="64-true").fit(module, indexed(foreign_loader(digits()), as_batches=True))
+    make_trainer(method, max_epochs=3, precision="64-true").fit(
+        module, indexed(foreign_loader(digits()), as_batches=True)
+    )
     u, v = initial_values(1), initial_values(10)
     optimizers = [torch.optim.SGD([u], lr=10.0), torch.optim.SGD([v], lr=30.0), other.configure_optimizers()]
     for batch, loss, _ in module.losses:
