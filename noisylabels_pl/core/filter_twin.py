@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class FilterTwin(TwinModule):
         **options: see :class:`~noisylabels_pl.core.BatchFilter`.
     """
 
-    tasks = ("classification", "regression")
+    tasks: ClassVar[tuple[TaskName, ...]] = ("classification", "regression")
 
     def __init__(
         self,

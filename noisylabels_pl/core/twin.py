@@ -102,7 +102,8 @@ class TwinModule(Supervised, ABC):
             output: ``(B, ...)`` of the network for the whole batch.
             batch: of ``B`` samples.
             kept: ``(B,)`` bool.
-            kept_fraction: a scalar, see :meth:`~noisylabels_pl.core.BatchFilter.keep`; 0 if no sample is kept.
+            kept_fraction: a scalar, see :meth:`~noisylabels_pl.core.BatchFilter.keep`; 0 if no sample is kept. With 1,
+                the sum of the losses is divided by the size of the whole batch.
         """
         self._bad_samples.add_dropped(~kept, output, batch, index=batch.index, remedy=MASKING_REMEDY)
         stop_bad_gradients(output, kept)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisylabels_pl.core import FilterTwin, per_sample_losses
 from noisylabels_pl.data import Batch
-from noisylabels_pl.functional import check_range
+from noisylabels_pl.functional import check_choice, check_range
+
+MeanOver = Literal["batch", "kept"]
 
 
 class CoTeachingPlus(FilterTwin):
@@ -20,7 +23,8 @@ class CoTeachingPlus(FilterTwin):
     ``init_epochs`` of Co-teaching, each network trains on the :math:`\max(1, \lfloor R(t) |D| \rfloor)` samples with
     the smallest losses of its peer among the set :math:`D` of samples on which their predicted classes differ.
     :math:`R(t) = 1 - \tau \min(t / T_k, 1)` is that of :class:`~noisylabels_pl.CoTeaching`. A batch without
-    disagreement has gradients of 0, as in :class:`~noisylabels_pl.Decoupling`; the paper does not say what to do.
+    disagreement has gradients of 0, as in :class:`~noisylabels_pl.Decoupling`; the paper does not say what to do. The
+    losses of these epochs are divided by the size of the whole batch, as there, or by the number of kept samples.
 
     The first epochs may take a second forward pass of the kept samples (``second_forward``). The later ones mask the
     losses of one forward pass, because the number of kept samples is known to the device alone.
@@ -28,6 +32,9 @@ class CoTeachingPlus(FilterTwin):
     Args:
         *args: see :class:`~noisylabels_pl.core.FilterTwin`.
         init_epochs: epochs of Co-teaching; the paper has 20 for CIFAR-10, 5 for CIFAR-100 and 0 for MNIST.
+        mean_over: the divisor of the losses after the first epochs: ``"batch"``, with which the steps become smaller as
+            the networks come to agree, or ``"kept"`` as in the authors' public code, with which a few wrong labels may
+            move the networks as far as a whole batch. Adam hardly sees the difference, and plain SGD may diverge.
         double_softmax: train on the cross-entropy of the softmax of probabilities, as the authors' public code does.
             The probabilities are between 0 and 1, so the loss cannot fall below :math:`\log(1 + (C - 1) / e)`.
         **options: see :class:`~noisylabels_pl.core.FilterTwin`.
@@ -45,10 +52,19 @@ class CoTeachingPlus(FilterTwin):
 
     tasks = ("classification",)
 
-    def __init__(self, *args: Any, init_epochs: int = 20, double_softmax: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        init_epochs: int = 20,
+        mean_over: MeanOver = "batch",
+        double_softmax: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         check_range("init_epochs", init_epochs, "[0, inf)", integer=True)
+        check_choice("mean_over", mean_over, MeanOver)
         self.init_epochs = init_epochs
+        self.mean_over = mean_over
         if double_softmax:
             self.criterion = DoubleSoftmax()
 
@@ -74,6 +90,8 @@ class CoTeachingPlus(FilterTwin):
         second_scores = self.scores(first_output.detach(), batch.y)
         first_kept, first_fraction = self.filter.keep(first_scores, self.current_epoch, disagrees)
         second_kept, second_fraction = self.filter.keep(second_scores, self.current_epoch, disagrees)
+        if self.mean_over == "batch":
+            first_fraction = second_fraction = torch.ones_like(first_fraction)
         batch.kept = (first_kept, second_kept)
         return (
             self.mean_of_kept(first_output, batch, first_kept, first_fraction),

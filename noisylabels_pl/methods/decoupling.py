@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from noisylabels_pl.core import TwinModule
-from noisylabels_pl.core.distributed import all_gather, check_equal_batches
 from noisylabels_pl.data import Batch
 
 
@@ -14,16 +14,19 @@ class Decoupling(TwinModule):
 
     `Decoupling "when to update" from "how to update" <https://arxiv.org/abs/1706.02613>`_. Late in training, a batch
     has many wrong labels among the samples that still cost something. The networks decide by their disagreement, which
-    does not look at the label, when to train, and by the labels how: both minimize the mean loss of
+    does not look at the label, when to train, and by the labels how. With :math:`B` samples in a batch, each minimizes
 
     .. math::
+        \frac{1}{B} \sum_{i \in D} \ell_i, \qquad
         D = \{i : \arg\max_c f_1(x_i)_c \ne \arg\max_c f_2(x_i)_c\}
 
-    There is no rate to set. The networks come to agree, and then stop learning. A batch without disagreement has
-    gradients of 0: two networks with equal weights never change. (The paper leaves out such a step. Here momentum and
-    weight decay go on in it, because finding out would let each step wait for the device.)
+    The paper leaves the divisor open. With :math:`B` the steps become smaller as the networks come to agree; with
+    :math:`|D|` the few samples on which they still disagree, most of them labeled wrongly, would move the networks as
+    far as a whole batch, and plain SGD diverges. There is no rate to set.
 
-    Under DDP the mean is over the disagreeing samples of all processes.
+    A batch without disagreement has gradients of 0: two networks with equal weights never change. The paper leaves out
+    such a step. Here momentum and weight decay go on in it, because finding out would let each step wait for the
+    device.
 
     Args:
         make_net: see :class:`~noisylabels_pl.core.TwinModule`.
@@ -39,16 +42,12 @@ class Decoupling(TwinModule):
         torch.Size([5, 10])
     """
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        check_equal_batches(self.trainer.train_dataloader)
-
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         first_output, second_output = self.net.first(batch.x), self.net.second(batch.x)
         disagrees = first_output.argmax(1) != second_output.argmax(1)
-        fraction = all_gather(disagrees).float().mean()
         batch.kept = (disagrees, disagrees)
+        divisor = torch.ones((), device=disagrees.device)  # the whole batch
         return (
-            self.mean_of_kept(first_output, batch, disagrees, fraction),
-            self.mean_of_kept(second_output, batch, disagrees, fraction),
+            self.mean_of_kept(first_output, batch, disagrees, divisor),
+            self.mean_of_kept(second_output, batch, disagrees, divisor),
         )

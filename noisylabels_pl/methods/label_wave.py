@@ -72,7 +72,11 @@ class LabelWave(CriterionCallback):
         self.window = window
         self.patience = patience
         self.max_samples = max_samples
-        self._forget()
+        self.changes: list[float] = []
+        self.best_epoch: int | None = None
+        self._predictions: Tensor | None = None  # (m,) of the measured samples, after the latest epoch
+        self._best_weights: dict[str, Any] = {}
+        self._has_stopped = False
 
     def adjust_losses(self, losses: Tensor, logits: Tensor, target: Tensor, batch: Batch | Positions) -> Tensor:
         return losses
@@ -128,10 +132,10 @@ class LabelWave(CriterionCallback):
         self._has_stopped = state_dict["has_stopped"]
 
     def _forget(self) -> None:
-        self.changes: list[float] = []
-        self.best_epoch: int | None = None
-        self._predictions: Tensor | None = None  # (m,) of the measured samples, after the latest epoch
-        self._best_weights: dict[str, Any] = {}
+        self.changes = []
+        self.best_epoch = None
+        self._predictions = None
+        self._best_weights = {}
         self._has_stopped = False
 
     def _predict(self, trainer: L.Trainer, module: L.LightningModule) -> Tensor:

@@ -38,9 +38,9 @@ def test_its_beginning_is_co_teaching(second_forward: bool, digits: Make, make_t
         assert torch.equal(value, fitted[1][name])
 
 
-@pytest.mark.parametrize("double_softmax", [True, False])
-def test_peers_choose_among_disagreeing_samples(double_softmax: bool) -> None:
-    pair = make_pair(init_epochs=0, ramp_epochs=0, double_softmax=double_softmax)
+@pytest.mark.parametrize(("double_softmax", "mean_over"), [(True, "kept"), (False, "kept"), (False, "batch")])
+def test_peers_choose_among_disagreeing_samples(double_softmax: bool, mean_over: str) -> None:
+    pair = make_pair(init_epochs=0, ramp_epochs=0, double_softmax=double_softmax, mean_over=mean_over)
     x, y = torch.randn(32, 1, 8, 8), torch.randint(10, (32,))
     batch = Batch(x, y, torch.arange(32))
     pair.__class__ = type("AtEpoch0", (CoTeachingPlus,), {"current_epoch": 0})
@@ -54,7 +54,8 @@ def test_peers_choose_among_disagreeing_samples(double_softmax: bool) -> None:
     for own, peer, loss, kept in zip(by_net, by_net[::-1], losses, batch.kept, strict=True):
         chosen = peer.masked_fill(~disagrees, torch.inf).argsort()[:num_kept]
         assert set(kept.nonzero().flatten().tolist()) == set(chosen.tolist())
-        torch.testing.assert_close(loss, own[chosen].mean())
+        divisor = num_kept if mean_over == "kept" else 32
+        torch.testing.assert_close(loss, own[chosen].sum() / divisor)
 
 
 def test_networks_that_agree_do_not_change(digits: Make, make_trainer: Make) -> None:

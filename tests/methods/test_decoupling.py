@@ -57,7 +57,7 @@ def test_a_fit_is_that_of_a_loop(digits: Make, make_trainer: Make) -> None:
             continue
         for output, optimizer in zip(outputs, optimizers, strict=True):
             optimizer.zero_grad()
-            F.cross_entropy(output[disagrees], y[disagrees]).backward()
+            (F.cross_entropy(output[disagrees], y[disagrees], reduction="sum") / len(y)).backward()
             optimizer.step()
     for net, trained in zip(nets, (pair.net.first, pair.net.second), strict=True):
         for expected, own in zip(net.parameters(), trained.parameters(), strict=True):
