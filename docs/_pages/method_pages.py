@@ -99,6 +99,9 @@ def _use(method: Method) -> Iterator[str]:
 
 
 def _option_table(method: Method) -> Iterator[str]:
+    if not method.options:
+        yield "It has none."
+        return
     defaults = {option.name: python_default(method.cls, option) for option in method.options}
     differ = [name for name, default in defaults.items() if default is not None]
     yield "| option | default | meaning |" if not differ else "| option | command line | class | meaning |"

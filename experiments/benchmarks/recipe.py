@@ -109,7 +109,7 @@ def main(folder: str, epochs: int, precision: Any, train_size: int, compiled: bo
     for name, phase_seconds in (("train, evaluate", training), ("score", scoring), ("select", selecting)):
         print(f"| {name} | {phase_seconds:.1f} | {phase_seconds / seconds:.3f} |")
     print(f"| all | {seconds:.1f} | 1 |\n")
-    accuracy = history.four_numbers()["last"]
+    accuracy = history.five_numbers()["last"]
     idle = ""
     if not isnan(busy.fraction):
         idle = f"; in {NUM_PROFILED_STEPS} steps the device waits {1 - busy.fraction:.0%} of the time"

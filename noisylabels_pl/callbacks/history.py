@@ -1,4 +1,4 @@
-"""The metrics of all epochs, and the four numbers that a run reports."""
+"""The metrics of all epochs, and the five numbers that a run reports."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import lightning as L
 
 from noisylabels_pl.data.files import write_atomically
+from noisylabels_pl.functional import first_local_minimum
 
 _EVALUATION_LOADERS = ("val", "test")
-FOUR_NUMBERS = ("last", "last_10", "best_val", "best_oracle")
+FIVE_NUMBERS = ("last", "last_10", "best_val", "label_wave", "best_oracle")
 
 
 class History(L.Callback):
@@ -91,8 +92,8 @@ class History(L.Callback):
         names = dict.fromkeys(name for row in self.rows for name in row)  # a dict keeps the order, a set would not
         return {name: self.column(name) for name in names}
 
-    def four_numbers(self, monitor: str = "val/acc") -> dict[str, float | None]:
-        """Return the four numbers of the test metric that a run reports.
+    def five_numbers(self, monitor: str = "val/acc") -> dict[str, float | None]:
+        """Return the five numbers of the test metric that a run reports.
 
         Args:
             monitor: the metric that chooses an epoch: the highest ``val/acc`` or ``val/r2``, or the lowest
@@ -102,28 +103,32 @@ class History(L.Callback):
             * ``last``: after the last epoch;
             * ``last_10``: mean over the last ten epochs;
             * ``best_val``: after the first epoch with the best ``monitor``; ``None`` without a validation split;
+            * ``label_wave``: after the epoch at which :class:`~noisylabels_pl.LabelWave` stops a fit, or after the last
+              epoch if it does not; it needs no validation split. ``None`` in regression, and if ``train/changed`` was
+              not measured (:class:`~noisylabels_pl.callbacks.LabelQuality`);
             * ``best_oracle``: the largest over all epochs. It is chosen on the test set, which no user can do.
 
         Example:
             >>> history = History()
             >>> history.rows = [{"val/acc": 0.6, "test/acc": 0.75}, {"val/acc": 0.5, "test/acc": 0.25}]
-            >>> history.four_numbers()
-            {'last': 0.25, 'last_10': 0.5, 'best_val': 0.75, 'best_oracle': 0.75}
+            >>> history.five_numbers()
+            {'last': 0.25, 'last_10': 0.5, 'best_val': 0.75, 'label_wave': None, 'best_oracle': 0.75}
         """
         name = f"test/{self.metric}"
         values = [value for value in self.column(name) if value is not None]
         if not values:
-            return dict.fromkeys(FOUR_NUMBERS)
+            return dict.fromkeys(FIVE_NUMBERS)
         last_ten = values[-10:]
         return {
             "last": values[-1],
             "last_10": sum(last_ten) / len(last_ten),
             "best_val": self._at_best_epoch(name, monitor),
+            "label_wave": self._at_label_wave(name),
             "best_oracle": _largest(values),
         }
 
     def best_epoch(self, monitor: str) -> int | None:
-        """Return the first epoch with the best ``monitor``, see :meth:`four_numbers`; ``None`` if none has it.
+        """Return the first epoch with the best ``monitor``, see :meth:`five_numbers`; ``None`` if none has it.
 
         Example:
             >>> history = History()
@@ -152,6 +157,19 @@ class History(L.Callback):
         """Return a metric at the first epoch with the best ``monitor``; ``None`` if no epoch has both."""
         row = _best_row([row for row in self.rows if name in row], monitor)
         return None if row is None else row[name]
+
+    def _at_label_wave(self, name: str) -> float | None:
+        """Return a metric after the epoch at which Label Wave stops; ``None`` if changed predictions were not measured.
+
+        Where no minimum is confirmed, this is the last epoch that has the metric.
+        """
+        rows = [row for row in self.rows if name in row and "train/changed" in row]
+        if not rows:
+            return None
+        minimum = first_local_minimum([row["train/changed"] for row in rows])
+        if minimum.position is None or not minimum.is_confirmed:
+            return rows[-1][name]
+        return rows[minimum.position][name]
 
     def _write_csv(self, path: Path) -> None:
         with write_atomically(path) as partial, partial.open("w", newline="") as file:

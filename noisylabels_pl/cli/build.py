@@ -109,7 +109,7 @@ def build_trainer(
     all_callbacks: list[L.Callback] = []
     if isinstance(method, L.Callback):
         all_callbacks.append(method)
-    if datamodule.clean_targets is not None:
+    if datamodule.clean_targets is not None or not datamodule.arrays.is_regression:
         observed = datamodule.labels.observed[datamodule.train_indices]
         all_callbacks.append(LabelQuality(datamodule.clean_targets, observed))
     checkpoints = Checkpoints(

@@ -10,7 +10,15 @@ from noisylabels_pl.core.gradient_callback import GradientCallback
 from noisylabels_pl.core.loss_call import REGRESSION_LOSSES, LossCall, per_sample_losses
 from noisylabels_pl.core.needs import Needs
 from noisylabels_pl.core.robust_loss import RobustLoss
-from noisylabels_pl.core.scoring import Scores, score, score_batches, score_losses, scoring_pass, training_loader
+from noisylabels_pl.core.scoring import (
+    Scores,
+    measured_samples,
+    score,
+    score_batches,
+    score_losses,
+    scoring_pass,
+    training_loader,
+)
 from noisylabels_pl.core.selection_callback import SelectionCallback
 from noisylabels_pl.core.stages import Artifacts, Stage, StagedMethod, run_stages
 from noisylabels_pl.core.supervised import Classifier, Regressor, Supervised
@@ -47,6 +55,7 @@ __all__ = [
     "check_task",
     "find_head",
     "masked_losses",
+    "measured_samples",
     "per_sample_losses",
     "run_sharded",
     "run_stages",

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from noisylabels_pl.core.distributed import all_gather, rank_and_world_size
 from noisylabels_pl.core.scoring import scoring_pass
-from noisylabels_pl.functional import check_choice, check_range, forget_rate_schedule, keep_indices, keep_mask
+from noisylabels_pl.functional import (
+    check_choice,
+    check_range,
+    forget_rate_schedule,
+    keep_candidates,
+    keep_indices,
+    keep_mask,
+)
 from noisylabels_pl.functional.schedules import ForgetRateSchedule
 
 MASKING_REMEDY = "; a filter drops such a sample, but only second_forward=True keeps it out of the training pass"
@@ -125,22 +132,29 @@ class BatchFilter:
         """Return ``(k,)`` int64: which of this process's samples to keep, given their scores ``(B,)``."""
         return keep_indices(scores, self.rate(epoch))
 
-    def keep(self, scores: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    def keep(self, scores: Tensor, epoch: int, candidates: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return which samples to keep, and which fraction that is.
 
         Args:
             scores: ``(B,)`` of this process's samples; the same number in every process.
             epoch: counted from 0.
+            candidates: ``(B,)`` bool, the samples to choose from; all if not given. The rate is then a fraction of
+                them, and there may be none.
 
         Returns:
             ``(B,)`` bool, and the kept fraction of the scope's samples, a scalar.
         """
-        if self.scope == "rank":
+        batch_size = len(scores)
+        rank = 0
+        if self.scope == "global":
+            rank, _ = rank_and_world_size()
+            scores = all_gather(scores)
+            candidates = None if candidates is None else all_gather(candidates)
+        if candidates is None:
             kept = keep_mask(scores, self.rate(epoch))
-            return kept, kept.float().mean()
-        kept = keep_mask(all_gather(scores), self.rate(epoch))
-        rank, _ = rank_and_world_size()
-        return kept.view(-1, len(scores))[rank], kept.float().mean()
+        else:
+            kept = keep_candidates(scores, candidates, self.rate(epoch))
+        return kept.view(-1, batch_size)[rank], kept.float().mean()
 
 
 def masked_losses(losses: Tensor, kept: Tensor, kept_fraction: Tensor) -> Tensor:
@@ -152,12 +166,13 @@ def masked_losses(losses: Tensor, kept: Tensor, kept_fraction: Tensor) -> Tensor
     Args:
         losses: ``(B,)``.
         kept: ``(B,)`` bool.
-        kept_fraction: a scalar, see :meth:`BatchFilter.keep`.
+        kept_fraction: a scalar, see :meth:`BatchFilter.keep`. Where it is 0, so are the losses and their gradients.
 
     Returns:
         ``(B,)``.
     """
-    return torch.where(kept, losses, torch.zeros_like(losses)) / kept_fraction
+    # The least fraction of any batch that keeps a sample is larger.
+    return torch.where(kept, losses, torch.zeros_like(losses)) / kept_fraction.clamp(min=1e-9)
 
 
 def stop_bad_gradients(outputs: Tensor, kept: Tensor) -> None:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from noisylabels_pl.core.batch_filter import (
-    MASKING_REMEDY,
-    SCORING_REMEDY,
-    BatchFilter,
-    FilterOptions,
-    masked_losses,
-    stop_bad_gradients,
-)
+from noisylabels_pl.core.batch_filter import SCORING_REMEDY, BatchFilter, FilterOptions
 from noisylabels_pl.core.distributed import check_equal_batches
-from noisylabels_pl.core.loss_call import per_sample_losses
 from noisylabels_pl.core.task import TaskName
 from noisylabels_pl.core.twin import TwinModule
 from noisylabels_pl.data import Batch
@@ -45,7 +37,7 @@ class FilterTwin(TwinModule):
         **options: see :class:`~noisylabels_pl.core.BatchFilter`.
     """
 
-    tasks = ("classification", "regression")
+    tasks: ClassVar[tuple[TaskName, ...]] = ("classification", "regression")
 
     def __init__(
         self,
@@ -88,14 +80,9 @@ class FilterTwin(TwinModule):
         first_kept, first_fraction = self.filter.keep(self.scores(second_output.detach(), batch.y), self.current_epoch)
         second_kept, second_fraction = self.filter.keep(self.scores(first_output.detach(), batch.y), self.current_epoch)
         batch.kept = (first_kept, second_kept)
-        for output, kept in ((first_output, first_kept), (second_output, second_kept)):
-            self._bad_samples.add_dropped(~kept, output, batch, index=batch.index, remedy=MASKING_REMEDY)
-            stop_bad_gradients(output, kept)
-        first_losses = per_sample_losses(self.criterion, first_output, batch.y)
-        second_losses = per_sample_losses(self.criterion, second_output, batch.y)
         return (
-            masked_losses(first_losses, first_kept, first_fraction).mean(),
-            masked_losses(second_losses, second_kept, second_fraction).mean(),
+            self.mean_of_kept(first_output, batch, first_kept, first_fraction),
+            self.mean_of_kept(second_output, batch, second_kept, second_fraction),
         )
 
     def _losses_of_second_forward(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -98,6 +98,24 @@ def score(
         return _collect(trainer, loader, partial(_output_and_target, module))
 
 
+def measured_samples(num_samples: int, max_samples: int) -> Tensor:
+    """Return the positions of the samples to measure where all would take too long: always the same random ones.
+
+    Args:
+        num_samples: of the training set.
+        max_samples: to measure.
+
+    Returns:
+        ``(min(num_samples, max_samples),)`` int64, ascending.
+
+    Example:
+        >>> measured_samples(3, 5000)
+        tensor([0, 1, 2])
+    """
+    shuffled = torch.randperm(num_samples, generator=torch.Generator().manual_seed(0))
+    return shuffled[:max_samples].sort().values
+
+
 def score_batches(
     trainer: L.Trainer,
     module: nn.Module,
@@ -105,6 +123,7 @@ def score_batches(
     consume: Callable[[Tensor, Tensor, Tensor], None],
     *,
     rows: Tensor | None = None,
+    recorder: LossRecorder | None = None,
 ) -> None:
     """Hand the outputs of ``module(x)`` to a function batch by batch, in evaluation mode, without keeping them.
 
@@ -117,12 +136,16 @@ def score_batches(
         consume: is called with the positions ``(B,)``, logits ``(B, C)`` and observed targets ``(B, ...)`` of a batch,
             all on the training device.
         rows: positions of the samples to score; all if not given.
+        recorder: of the module in training: hand over what its loss is given, instead of the outputs of ``module(x)``,
+            as :func:`score_losses` does.
 
     Raises:
         TypeError: the loader has no positions, or the module does not return ``(B, C)``.
     """
-    with scoring_pass(trainer, module, train_mode=False, bf16=False), _on_device(trainer, module):
-        for index, output, target in _scored(trainer, loader, partial(_output_and_target, module), rows):
+    outputs_of = partial(_output_and_target, module) if recorder is None else partial(_loss_arguments, recorder)
+    block: AbstractContextManager[Any] = nullcontext() if recorder is None else recorder
+    with scoring_pass(trainer, module, train_mode=False, bf16=False), _on_device(trainer, module), block:
+        for index, output, target in _scored(trainer, loader, outputs_of, rows):
             consume(index, output, target)
 
 
@@ -151,13 +174,14 @@ def score_losses(
     Raises:
         TypeError: the loader has no positions, or the step computes no loss of these kinds.
     """
-
-    def outputs_of(batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
-        call = recorder.record(batch, batch_idx)
-        return call.logits, call.target
-
     with scoring_pass(trainer, recorder.module, train_mode, bf16), recorder:
-        return _collect(trainer, loader, outputs_of, max_batches)
+        return _collect(trainer, loader, partial(_loss_arguments, recorder), max_batches)
+
+
+def _loss_arguments(recorder: LossRecorder, batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:
+    """Return the logits and targets that the training step's loss is given for a batch."""
+    call = recorder.record(batch, batch_idx)
+    return call.logits, call.target
 
 
 def _output_and_target(module: nn.Module, batch: Any, batch_idx: int) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,10 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from noisylabels_pl.core.batch_filter import MASKING_REMEDY, masked_losses, stop_bad_gradients
 from noisylabels_pl.core.budget import budget_warnings
 from noisylabels_pl.core.distributed import check_equal_batches
+from noisylabels_pl.core.loss_call import per_sample_losses
 from noisylabels_pl.core.scoring import positions_of, training_loader
 from noisylabels_pl.core.supervised import Supervised
 from noisylabels_pl.core.tables import SampleTables
@@ -92,6 +94,21 @@ class TwinModule(Supervised, ABC):
 
     def networks(self) -> list[nn.Module]:
         return [self.net.first, self.net.second]
+
+    def mean_of_kept(self, output: Tensor, batch: Batch, kept: Tensor, kept_fraction: Tensor) -> Tensor:
+        """Return the mean loss of a network over the kept samples of a batch; the others get no gradient.
+
+        Args:
+            output: ``(B, ...)`` of the network for the whole batch.
+            batch: of ``B`` samples.
+            kept: ``(B,)`` bool.
+            kept_fraction: a scalar, see :meth:`~noisylabels_pl.core.BatchFilter.keep`; 0 if no sample is kept. With 1,
+                the sum of the losses is divided by the size of the whole batch.
+        """
+        self._bad_samples.add_dropped(~kept, output, batch, index=batch.index, remedy=MASKING_REMEDY)
+        stop_bad_gradients(output, kept)
+        losses = per_sample_losses(self.criterion, output, batch.y)
+        return masked_losses(losses, kept, kept_fraction).mean()
 
     def check_budget(self, epochs: float, steps: float) -> list[str]:
         """See :meth:`~noisylabels_pl.core.CriterionCallback.check_budget`."""

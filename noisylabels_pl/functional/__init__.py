@@ -13,7 +13,9 @@ from noisylabels_pl.functional.coreset import (
     same_label_partners,
     stochastic_greedy,
 )
+from noisylabels_pl.functional.early_stopping import Minimum, first_local_minimum
 from noisylabels_pl.functional.filtering import (
+    keep_candidates,
     keep_indices,
     keep_mask,
     label_precision_recall,
@@ -41,6 +43,8 @@ from noisylabels_pl.functional.losses import (
     savage_loss,
     sigmoid_loss,
     soft_bootstrap,
+    sop_gradients,
+    sop_losses,
     unhinged_loss,
 )
 from noisylabels_pl.functional.mixup import mix
@@ -71,6 +75,7 @@ __all__ = [
     "TARGET_CORRUPTIONS",
     "Aggregate",
     "Coreset",
+    "Minimum",
     "aggregate_labels",
     "at_least_float32",
     "backward_correction",
@@ -91,11 +96,13 @@ __all__ = [
     "empirical_transition_matrix",
     "estimate_transition_matrix",
     "facility_location",
+    "first_local_minimum",
     "forget_rate_schedule",
     "forward_correction",
     "generalized_cross_entropy",
     "hard_bootstrap",
     "invert_transition_matrix",
+    "keep_candidates",
     "keep_indices",
     "keep_mask",
     "kl_penalty",
@@ -119,6 +126,8 @@ __all__ = [
     "sigmoid_loss",
     "sigmoid_rampup",
     "soft_bootstrap",
+    "sop_gradients",
+    "sop_losses",
     "stochastic_greedy",
     "transition_error",
     "transition_matrix",

@@ -61,6 +61,41 @@ def keep_mask(scores: Tensor, forget_rate: float) -> Tensor:
     return mask.index_fill_(0, keep_indices(scores, forget_rate), True)
 
 
+def keep_candidates(scores: Tensor, candidates: Tensor, forget_rate: float) -> Tensor:
+    """Return a mask of the candidates that remain when those with the largest scores are dropped.
+
+    At least one candidate is kept, if there is any. Their number is not known to the host, and need not be: the call
+    does not wait for the device.
+
+    Args:
+        scores: ``(B,)``; as in :func:`keep_indices`, the earlier of equal scores is kept, and NaN is the largest.
+        candidates: ``(B,)`` bool, the samples to choose from.
+        forget_rate: fraction of the candidates to drop, in ``[0, 1]``.
+
+    Returns:
+        ``(B,)`` bool.
+
+    Raises:
+        ValueError: ``forget_rate`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from noisylabels_pl.functional import keep_candidates
+        >>> candidates = torch.tensor([True, True, False, True, True])
+        >>> keep_candidates(torch.tensor([0.3, 2.0, 0.1, 1.0, 0.5]), candidates, forget_rate=0.5)
+        tensor([ True, False, False, False,  True])
+    """
+    check_range("forget_rate", forget_rate, "[0, 1]")
+    num_candidates = candidates.sum()
+    # The small number keeps (1 - 0.9) * 10 from counting as 0.
+    num_kept = torch.floor((1 - forget_rate) * num_candidates + 1e-4).clamp(min=1)
+    ascending = scores.detach().sort(stable=True).indices
+    candidates_first = ascending[(~candidates[ascending]).to(torch.int8).sort(stable=True).indices]
+    ranks = torch.empty_like(ascending)
+    ranks[candidates_first] = torch.arange(len(scores), device=scores.device)
+    return candidates & (ranks < num_kept)
+
+
 def robust_mean(G: Tensor, eps: float) -> Tensor:
     """Return the mean of the gradients that remain when those with the largest norms are dropped.
 

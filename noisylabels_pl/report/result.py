@@ -38,7 +38,7 @@ def make_result(
         config: the resolved configuration.
         datamodule: after the fit.
         history: after the fit.
-        monitor: the metric that chooses the best epoch, see :meth:`~noisylabels_pl.callbacks.History.four_numbers`.
+        monitor: the metric that chooses the best epoch, see :meth:`~noisylabels_pl.callbacks.History.five_numbers`.
         names: the chosen option of each configuration group, such as ``{"method": "crust"}``. A group that is missing
             becomes ``None`` in the result.
         diverged: the error that ended the run, if it diverged.
@@ -49,8 +49,8 @@ def make_result(
 
         * ``name``;
         * ``method``, ``net``: the chosen options of these groups; ``method_options``: the method's options;
-        * ``metric``: ``acc`` or ``r2``; ``test_acc`` or ``test_r2``: the four numbers of
-          :meth:`~noisylabels_pl.callbacks.History.four_numbers`; ``monitor``, ``best_epoch``;
+        * ``metric``: ``acc`` or ``r2``; ``test_acc`` or ``test_r2``: the five numbers of
+          :meth:`~noisylabels_pl.callbacks.History.five_numbers`; ``monitor``, ``best_epoch``;
         * ``diverged``: ``None``, or the ``epoch`` and the ``step`` in which the run diverged, and a ``message``; the
           numbers ``last`` and ``last_10`` are then ``None``, and the others are of the epochs before; ``warnings``;
         * ``selection_precision``, ``pool_precision``: fraction of right labels among the samples that the last epoch
@@ -65,7 +65,7 @@ def make_result(
     labels = datamodule.labels
     realized_T = labels.realized_T
     seconds = [row["seconds"] for row in history.rows]
-    numbers = history.four_numbers(monitor)
+    numbers = history.five_numbers(monitor)
     if diverged is not None:
         numbers |= {"last": None, "last_10": None}
     pool_precision = _pool_precision(datamodule)

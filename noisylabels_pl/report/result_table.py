@@ -35,6 +35,8 @@ def result_table(result: dict[str, Any]) -> Table:
     table.add_row(f"test {METRIC_LABELS[metric]}, last epoch", format_number(numbers["last"]))
     table.add_row(f"  mean of the last {min(10, result['epochs'])} epochs", format_number(numbers["last_10"]))
     table.add_row("  best noisy-validation epoch", best_val)
+    if numbers.get("label_wave") is not None:  # not in regression
+        table.add_row("  epoch at which Label Wave stops", format_number(numbers["label_wave"]))
     table.add_row("  best epoch (oracle: chosen on the test set)", format_number(numbers["best_oracle"]))
     table.add_section()
     if result["selection_precision"] is not None:

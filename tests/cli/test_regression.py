@@ -21,7 +21,7 @@ from tests.helpers import composed
 Cli = Callable[..., Path]
 DIABETES = ("data=diabetes", "trainer=cpu", "trainer.max_epochs=3")
 SYNTHETIC = ("data=synthetic_regression", "data.num_samples=300", "trainer=cpu", "trainer.max_epochs=2")
-FOUR = {"last", "last_10", "best_val", "best_oracle"}
+NUMBERS = {"last", "last_10", "best_val", "label_wave", "best_oracle"}
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -41,6 +41,7 @@ def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
             "last": r2[-1],
             "last_10": sum(r2) / 3,
             "best_val": r2[validation.index(max(validation))],
+            "label_wave": None,
             "best_oracle": max(r2),
         }
     )
@@ -75,7 +76,7 @@ def test_files_and_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
 def test_several_outputs_without_validation(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     row = result(cli(*SYNTHETIC, "method=mse", "noise=uninoise"))
     history = row["history"]
-    assert set(row["test_r2"]) == FOUR
+    assert set(row["test_r2"]) == NUMBERS
     assert row["test_r2"]["best_val"] is None
     assert "n/a: no validation split" in capsys.readouterr().out
     each = [history[f"test/r2_{i}"][-1] for i in range(10)]
@@ -129,7 +130,7 @@ WITHIN_BATCHES = ("prl_l", "spl", "min_sgd", "prl_g", "co_prl_l", "co_teaching")
 def test_methods(cli: Cli, capsys: pytest.CaptureFixture[str], method: str) -> None:
     row = result(cli(*DIABETES, f"method={method}", "trainer.max_epochs=2"))
     assert row["metric"] == "r2"
-    assert set(row["test_r2"]) == FOUR
+    assert set(row["test_r2"]) == NUMBERS
     assert all(-100 < value < 1 for value in row["test_r2"].values())
     assert all(np.isfinite(row["history"]["train/loss"]))
     table = capsys.readouterr().out

@@ -47,6 +47,11 @@ NEEDED |= {"gce_truncated": ("method.start_epoch=3", "method.every=2")}
 NEEDED |= {"l_dmi": ("method.lr=null", "method.eps=1.0e-12")}
 # Losses of real numbers.
 NEEDED |= dict.fromkeys(("mse", "huber"), ("data=diabetes", "data.batch_size=32"))
+# May stop a fit of so few epochs.
+NEEDED["label_wave"] = ("method.patience=9",)
+# Else they would do nothing of their own in so few epochs.
+NEEDED |= dict.fromkeys(("co_teaching_plus", "co_teaching_plus_released"), ("method.init_epochs=4",))
+NEEDED["mentornet"] = ("method.burn_in_epochs=4",)
 TOYS = Path(__file__).parent / "conf"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from noisylabels_pl import ELR, SPL, Crust, GCELoss, Mixup, PRLGradient, PRLLossLayer, RobustLoss, TruncatedGCE
+from noisylabels_pl import ELR, SOP, SPL, Crust, GCELoss, Mixup, PRLGradient, PRLLossLayer, RobustLoss, TruncatedGCE
 from noisylabels_pl.core import CriterionCallback
 from tests.dropin import modules
 
@@ -17,6 +17,7 @@ FORGET_RATE = 0.25
 
 METHODS: dict[str, Callable[..., CriterionCallback]] = {
     "ELR": lambda **options: ELR(**options),
+    "SOP": lambda **options: SOP(**options),
     "Crust": lambda **options: Crust(warmup_epochs=1, **options),
     "Crust without mixing": lambda **options: Crust(warmup_epochs=1, partner="none", **options),
     "PRLLossLayer": lambda **options: PRLLossLayer(FORGET_RATE, **options),
@@ -75,7 +76,7 @@ def refused(methods: tuple[str, ...], message: str, reason: str) -> dict[str, Re
 ALL = tuple(METHODS)
 INTERCEPTING = tuple(method for method in METHODS if method != "Crust without mixing")
 JUDGING = ("Crust", "PRLLossLayer", "PRLGradient", "SPL", "Mixup")
-RECORDING = ("ELR", "TruncatedGCE")
+RECORDING = ("ELR", "SOP", "TruncatedGCE")
 NEED_CLASSES = (*RECORDING, *CRUSTS, "PRLLossLayer", "RobustLoss(GCELoss())")
 
 NOTHING_TO_MIX = refused(
@@ -84,7 +85,7 @@ NOTHING_TO_MIX = refused(
     "the batch has no real-valued inputs to mix",
 )
 SOFT_LABELS = refused(
-    (*CRUSTS, "PRLLossLayer", "TruncatedGCE", "RobustLoss(GCELoss())"),
+    ("SOP", *CRUSTS, "PRLLossLayer", "TruncatedGCE", "RobustLoss(GCELoss())"),
     r"called with class probabilities as targets, but .* is for one class per sample.*; leave it out",
     "it needs one class per sample",
 )

@@ -55,7 +55,7 @@ def test_without_hydra_there_are_no_names(digits: Make) -> None:
 def test_the_metric_has_one_name(digits: Make) -> None:
     row = made(digits(), history(test_acc=[0.5, 0.25], val_acc=[0.1, 0.3]))
     assert row["metric"] == "acc"
-    assert row["test_acc"] == {"last": 0.25, "last_10": 0.375, "best_val": 0.25, "best_oracle": 0.5}
+    assert row["test_acc"] == {"last": 0.25, "last_10": 0.375, "best_val": 0.25, "label_wave": None, "best_oracle": 0.5}
     assert row["history"]["test/acc"] == [0.5, 0.25]
     diabetes = Diabetes()
     diabetes.setup()
@@ -101,7 +101,7 @@ def test_a_diverged_run_has_no_last_epoch(digits: Make) -> None:
     kept = history(val_acc=[0.5, 0.25], test_acc=[0.75, 0.5])
     error = DivergedError("the training loss is nan", epoch=2, step=20)
     row = make_result("a run", CONFIG, digits(), kept, "val/acc", NAMES, diverged=error, warnings=["a ramp"])
-    assert row["test_acc"] == {"last": None, "last_10": None, "best_val": 0.75, "best_oracle": 0.75}
+    assert row["test_acc"] == {"last": None, "last_10": None, "best_val": 0.75, "label_wave": None, "best_oracle": 0.75}
     assert row["diverged"] == {"epoch": 2, "step": 20, "message": str(error)}
     assert row["warnings"] == ["a ramp"]
     assert row["best_epoch"] == 0

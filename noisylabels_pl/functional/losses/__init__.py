@@ -20,6 +20,7 @@ from noisylabels_pl.functional.losses.early_learning import elr_penalty, ema_tar
 from noisylabels_pl.functional.losses.logit_clip import clip_logits
 from noisylabels_pl.functional.losses.margin import ramp_loss, savage_loss, sigmoid_loss, unhinged_loss
 from noisylabels_pl.functional.losses.robust import generalized_cross_entropy, mean_absolute_error
+from noisylabels_pl.functional.losses.sparse import sop_gradients, sop_losses
 
 __all__ = [
     "backward_correction",
@@ -41,5 +42,7 @@ __all__ = [
     "savage_loss",
     "sigmoid_loss",
     "soft_bootstrap",
+    "sop_gradients",
+    "sop_losses",
     "unhinged_loss",
 ]

@@ -39,10 +39,17 @@ def _score(number: str) -> Callable[[Row], float | None]:
     return lambda row: row[f"test_{row['metric']}"].get(number)
 
 
-SCORES = {"last": "last", "last_10": "last 10", "best_val": "best val.", "best_oracle": "oracle"}
+SCORES = {
+    "last": "last",
+    "last_10": "last 10",
+    "best_val": "best val.",
+    "label_wave": "Label Wave",
+    "best_oracle": "oracle",
+}
 MEANINGS = {
     "last_10": "mean of the last ten epochs",
     "best_val": "epoch that is best on the noisy validation split",
+    "label_wave": "epoch at which Label Wave stops, chosen without validation data",
     "best_oracle": "best epoch, chosen on the test set",
     "label_precision": "right labels among the selected samples",
     "pool_precision": "right labels among all training samples",
