@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from noisylabels_pl import (
     ELR,
+    SOP,
     SPL,
     Crust,
     GCELoss,
@@ -96,6 +97,14 @@ def check_elr(pattern: Pattern, callback: ELR, watcher: Watcher) -> None:
     torch.testing.assert_close(rows.sum(1), torch.full((NUM_SAMPLES,), 1 - 0.7 ** (3 * pattern.steps_per_batch)))
 
 
+def check_sop(pattern: Pattern, callback: SOP, watcher: Watcher) -> None:
+    """The tables have a row for every sample, and most of them have moved from their first values."""
+    num_classes = 2 if issubclass(pattern.module, modules.Binary) else modules.NUM_CLASSES
+    assert callback.v.rows.shape == (NUM_SAMPLES, num_classes)
+    first_values = 1e-8 * torch.randn(NUM_SAMPLES, 1, generator=torch.Generator().manual_seed(0))
+    assert (callback.u.rows != first_values).double().mean() > 0.9
+
+
 def check_crust(pattern: Pattern, callback: Crust, watcher: Watcher) -> None:
     """After the warm-up an epoch is as long as its selection; mixing changes the inputs."""
     assert watcher.steps[0] == NUM_SAMPLES / BATCH_SIZE
@@ -134,6 +143,7 @@ def check_mixup(pattern: Pattern, callback: Mixup, watcher: Watcher) -> None:
 
 CHECKS: dict[type, Any] = {
     ELR: check_elr,
+    SOP: check_sop,
     Crust: check_crust,
     PRLLossLayer: check_filter,
     PRLGradient: check_filter,
