@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
-from torchvision.datasets import FakeData
+from torchvision.datasets import MNIST, FakeData
 from torchvision.transforms import RandomHorizontalFlip, ToTensor
 
 from noisylabels_pl.core import Classifier
@@ -100,7 +100,7 @@ def test_random_transforms_stay_random(make_trainer: Callable[..., L.Trainer]) -
     first, second = data.arrays.x_train[torch.arange(40)], data.arrays.x_train[torch.arange(40)]
     assert not torch.equal(first, second)
     assert data.warnings == [
-        f"{name} has no attribute targets or labels, so all its 40 samples were read once for their labels"
+        f"all 40 samples of {name} were read once for their labels"
         for name in ("train", "test")
     ]
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
@@ -145,26 +145,48 @@ def test_class_names() -> None:
         set_up(Listed(items), class_names=["a", "b"])
 
 
-@pytest.mark.parametrize("attribute", ["targets", "labels"])
-def test_stored_labels_spare_a_pass_over_the_samples(attribute: str) -> None:
-    dataset = Listed(list(zip(X, Y.tolist(), strict=True)), **{attribute: Y.tolist()})
+class Noisy(Listed):
+    """Items with other labels than the attribute ``targets``, except for the first, the middle and the last."""
+
+    def __getitem__(self, position: int) -> Any:
+        x, y = super().__getitem__(position)
+        return x, y if position in (0, 30, 59) else (y + 1) % 3
+
+
+def mnist() -> Any:
+    """MNIST without files."""
+    dataset = MNIST.__new__(MNIST)
+    dataset.data, dataset.targets = torch.zeros(60, 8, 8, dtype=torch.uint8), Y
+    dataset.transform, dataset.target_transform = None, None
+    return dataset
+
+
+@pytest.mark.parametrize("make", [mnist, lambda: TensorDataset(X, Y)])
+def test_labels_of_known_datasets_need_no_pass_over_the_samples(make: Callable[[], Any]) -> None:
+    dataset = make()
     for wrapped, expected in (
         (dataset, Y),
         (Subset(dataset, [5, 3, 1, 0]), Y[[5, 3, 1, 0]]),
         (ConcatDataset([dataset, Subset(dataset, [1, 2])]), torch.cat([Y, Y[1:3]])),
     ):
-        dataset.num_read = 0
         labels, note = read_labels(wrapped, "train", 1)
         assert labels.tolist() == expected.tolist()
         assert note is None
-        assert dataset.num_read <= 3
 
 
-@pytest.mark.parametrize("attributes", [{"targets": Y + 1}, {"labels": ["a", "b", "c"]}, {"targets": [[0, 1]] * 60}])
-def test_stored_labels_that_are_none(attributes: dict[str, Any]) -> None:
-    labels, note = read_labels(Listed(list(zip(X, Y, strict=True)), **attributes), "train", 1)
-    assert labels.tolist() == Y.tolist()
-    assert note == "train has no attribute targets or labels, so all its 60 samples were read once for their labels"
+@pytest.mark.parametrize("wrap", [lambda dataset: dataset, lambda dataset: Subset(dataset, range(60))])
+def test_clean_targets_beside_noisy_items(wrap: Callable[[Any], Any]) -> None:
+    dataset = Noisy(list(zip(X, Y.tolist(), strict=True)), targets=Y.tolist())
+    labels, note = read_labels(wrap(dataset), "train", 1)
+    assert labels.tolist() == [dataset[position][1] for position in range(60)]
+    assert note == "all 60 samples of train were read once for their labels"
+
+
+def test_a_target_transform_and_another_key() -> None:
+    dataset = mnist()
+    dataset.target_transform = lambda label: label * 10
+    assert read_labels(dataset, "train", 1)[0].tolist() == (10 * Y).tolist()
+    assert read_labels(TensorDataset(Y, X), "train", 0)[0].tolist() == Y.tolist()
 
 
 def test_a_data_module() -> None:
