@@ -151,6 +151,44 @@ def read_labels(dataset: Dataset[Any], name: str, y_key: Key) -> tuple[Array, st
     return labels, f"all {num_samples} samples of {name} were read once for their labels"
 
 
+def check_disjoint(train: Any, test: Any) -> None:
+    """Raise a ``ValueError`` if the training and the test set are parts of one dataset and share samples.
+
+    Example:
+        >>> whole = list(range(9))
+        >>> check_disjoint(Subset(whole, [0, 1, 2]), Subset(whole, [2, 3]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: test has 1 sample that train has, too (number 2 of its list); split the dataset only once, ...
+    """
+    train_parts = _parts_of(train, np.arange(len(train)))
+    for base, positions in _parts_of(test, np.arange(len(test))):
+        for train_base, train_positions in train_parts:
+            if base is not train_base:
+                continue
+            common = np.intersect1d(positions, train_positions)
+            if len(common):
+                samples = "1 sample" if len(common) == 1 else f"{len(common)} samples"
+                raise ValueError(
+                    f"test has {samples} that train has, too (number {common[0]} of its {type(base).__name__}); split "
+                    "the dataset only once, or with a generator of a fixed seed"
+                )
+
+
+def _parts_of(dataset: Any, positions: Array) -> list[tuple[Any, Array]]:
+    """Return the datasets that samples of a ``Subset`` or ``ConcatDataset`` come from, and their positions there."""
+    if isinstance(dataset, Subset):
+        return _parts_of(dataset.dataset, np.asarray(dataset.indices)[positions])
+    if isinstance(dataset, ConcatDataset):
+        parts = []
+        start = 0
+        for part, end in zip(dataset.datasets, dataset.cumulative_sizes, strict=True):
+            parts += _parts_of(part, positions[(positions >= start) & (positions < end)] - start)
+            start = end
+        return parts
+    return [(dataset, positions)]
+
+
 def _stored_labels(dataset: Any, y_key: Key) -> Array | None:
     """Return the labels that a dataset keeps apart, if its type is known to return the same in its items.
 

@@ -99,10 +99,7 @@ def test_random_transforms_stay_random(make_trainer: Callable[..., L.Trainer]) -
     data = set_up(flipped, images, batch_size=10, val_fraction=0)
     first, second = data.arrays.x_train[torch.arange(40)], data.arrays.x_train[torch.arange(40)]
     assert not torch.equal(first, second)
-    assert data.warnings == [
-        f"all 40 samples of {name} were read once for their labels"
-        for name in ("train", "test")
-    ]
+    assert data.warnings == [f"all 40 samples of {name} were read once for their labels" for name in ("train", "test")]
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
     module = Classifier(net, 2, lambda parameters: torch.optim.SGD(parameters, lr=0.01))
     trainer = make_trainer(Crust(warmup_epochs=1), max_epochs=2)
@@ -196,6 +193,53 @@ def test_a_data_module() -> None:
     assert torch.equal(data.arrays.x_train[torch.arange(45)], X[:45])
     assert torch.equal(data.arrays.y_test, Y[45:])
     assert data.labels.rate == pytest.approx(0.4)
+
+
+class Splitting(Module):
+    """Splits anew, without a seed, in each setup; as an option, makes the test set only in ``setup("test")``."""
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__()
+        self.late = late
+        self.whole = TensorDataset(X, Y)
+        self.test_set: Any = None
+
+    def setup(self, stage: str) -> None:
+        order = torch.randperm(60).tolist()
+        self.parts = [Subset(self.whole, order[first : first + 20]) for first in (0, 20, 40)]
+        if stage == "test" or not self.late:
+            self.test_set = self.parts[2]
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.parts[0])
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.parts[1])
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(self.test_set)
+
+
+def test_a_data_module_that_splits_at_random_is_set_up_once() -> None:
+    torch.manual_seed(0)
+    arrays = set_up(datamodule=Splitting(late=False)).arrays
+    rows = torch.cat([arrays.x_train[torch.arange(40)], arrays.x_test[torch.arange(20)]])
+    assert len(rows.unique(dim=0)) == 60
+    with pytest.raises(
+        ValueError, match=r"^test has \d+ samples that train has, too \(number \d+ of its TensorDataset"
+    ):
+        set_up(datamodule=Splitting(late=True))
+
+
+def test_parts_of_one_dataset_that_overlap() -> None:
+    whole = TensorDataset(X, Y)
+    pair = ConcatDataset([whole, whole])
+    set_up(Subset(whole, range(40)), Subset(whole, range(40, 60)))
+    for test in (Subset(whole, [50, 39]), Subset(Subset(whole, range(30, 60)), [9]), Subset(pair, [99])):
+        with pytest.raises(
+            ValueError, match=r"^test has 1 sample .* \(number 39 of its TensorDataset\); split the data"
+        ):
+            set_up(Subset(whole, range(40)), test)
 
 
 def test_a_data_module_without_a_test_set() -> None:
