@@ -110,8 +110,8 @@ class ColumnData(NoisyDataModule):
         table, parts = self.read_table()
         self._check_purposes()
         notes: list[str] = []
-        labels = table.column("label", self.label)
-        clean = None if self.clean_label is None else table.column("clean_label", self.clean_label)
+        labels = table.read_labels("label", self.label)
+        clean = None if self.clean_label is None else table.read_labels("clean_label", self.clean_label)
         train = OwnSamples(self._read_samples(table, notes), labels, table.ids, clean)
         test = None
         if parts is not None:
