@@ -34,7 +34,7 @@ def read_features(
     """
     if names is None:
         candidates = [name for name in table.column_names if name not in other_columns]
-        columns = {name: table.read(name) for name in candidates}
+        columns = {name: table.read_feature(name) for name in candidates}
         names = [name for name in candidates if _is_numeric(columns[name])]
         left_out = [name for name in candidates if name not in names]
         if not names:
@@ -45,7 +45,9 @@ def read_features(
         if left_out:
             notes.append(f"columns of text are no features unless features names them; left out: {', '.join(left_out)}")
     else:
-        columns = {name: table.column("features", name) for name in names}
+        for name in names:
+            table.check_name("features", name)
+        columns = {name: table.read_feature(name) for name in names}
     blocks = []
     for name in names:
         values = columns[name]

@@ -118,7 +118,10 @@ def pick(item: Any, key: Key, name: str) -> Any:
 
 
 def read_labels(dataset: Dataset[Any], name: str, y_key: Key) -> tuple[Array, str | None]:
-    """Return the labels of a dataset, without its samples if it has them apart.
+    """Return the labels that the items of a dataset have.
+
+    Datasets of torchvision and a ``TensorDataset``, also within ``Subset`` and ``ConcatDataset``, have them apart. Of
+    all others, each sample is read once.
 
     Args:
         dataset: see :class:`DatasetSamples`.
@@ -138,34 +141,75 @@ def read_labels(dataset: Dataset[Any], name: str, y_key: Key) -> tuple[Array, st
     def label_at(position: int) -> Any:
         return _plain(pick(dataset[position], y_key, f"{name}[{position}]"))
 
-    stored = _stored_labels(dataset)
-    # What a dataset calls labels may be something else, and a target_transform may change them.
-    if stored is not None and len(stored) == num_samples:
+    stored = _stored_labels(dataset, y_key)
+    if stored is not None:
+        # Some datasets of torchvision call something else targets, or have transforms of samples and labels together.
         probes = sorted({0, num_samples // 2, num_samples - 1})
         if all(np.array_equal(_plain(stored[position]), label_at(position)) for position in probes):
             return stored, None
     labels = np.array([label_at(position) for position in range(num_samples)])
-    return labels, (
-        f"{name} has no attribute targets or labels, so all its {num_samples} samples were read once for their labels"
-    )
+    return labels, f"all {num_samples} samples of {name} were read once for their labels"
 
 
-def _stored_labels(dataset: Any) -> Array | None:
-    """Return the labels that a dataset keeps as an attribute, if there are any."""
+def check_disjoint(train: Any, test: Any) -> None:
+    """Raise a ``ValueError`` if the training and the test set are parts of one dataset and share samples.
+
+    Example:
+        >>> whole = list(range(9))
+        >>> check_disjoint(Subset(whole, [0, 1, 2]), Subset(whole, [2, 3]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: test has 1 sample that train has, too (number 2 of its list); split the dataset only once, ...
+    """
+    train_parts = _parts_of(train, np.arange(len(train)))
+    for base, positions in _parts_of(test, np.arange(len(test))):
+        for train_base, train_positions in train_parts:
+            if base is not train_base:
+                continue
+            common = np.intersect1d(positions, train_positions)
+            if len(common):
+                samples = "1 sample" if len(common) == 1 else f"{len(common)} samples"
+                raise ValueError(
+                    f"test has {samples} that train has, too (number {common[0]} of its {type(base).__name__}); split "
+                    "the dataset only once, or with a generator of a fixed seed"
+                )
+
+
+def _parts_of(dataset: Any, positions: Array) -> list[tuple[Any, Array]]:
+    """Return the datasets that samples of a ``Subset`` or ``ConcatDataset`` come from, and their positions there."""
     if isinstance(dataset, Subset):
-        labels = _stored_labels(dataset.dataset)
-        return None if labels is None else labels[np.asarray(dataset.indices)]
+        return _parts_of(dataset.dataset, np.asarray(dataset.indices)[positions])
     if isinstance(dataset, ConcatDataset):
-        parts = [_stored_labels(part) for part in dataset.datasets]
+        parts = []
+        start = 0
+        for part, end in zip(dataset.datasets, dataset.cumulative_sizes, strict=True):
+            parts += _parts_of(part, positions[(positions >= start) & (positions < end)] - start)
+            start = end
+        return parts
+    return [(dataset, positions)]
+
+
+def _stored_labels(dataset: Any, y_key: Key) -> Array | None:
+    """Return the labels that a dataset keeps apart, if its type is known to return the same in its items.
+
+    A class of the user's may keep clean labels in ``targets`` and return noisy ones.
+    """
+    if type(dataset) is Subset:
+        labels = _stored_labels(dataset.dataset, y_key)
+        return None if labels is None else labels[np.asarray(dataset.indices)]
+    if type(dataset) is ConcatDataset:
+        parts = [_stored_labels(part, y_key) for part in dataset.datasets]
         known = [part for part in parts if part is not None]
         return np.concatenate(known) if len(known) == len(parts) else None
-    if getattr(dataset, "target_transform", None) is not None:
+    if type(dataset) is TensorDataset and y_key in range(len(dataset.tensors)):
+        return dataset.tensors[int(y_key)].numpy()
+    is_torchvisions = type(dataset).__module__.startswith("torchvision.datasets.")
+    if not is_torchvisions or y_key != 1 or getattr(dataset, "target_transform", None) is not None:
         return None
     for attribute in ("targets", "labels"):
-        if hasattr(dataset, attribute):
-            return np.asarray(getattr(dataset, attribute))
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) > 1:
-        return dataset.tensors[1].numpy()
+        stored = getattr(dataset, attribute, None)
+        if stored is not None and len(stored) == len(dataset):
+            return np.asarray(stored)
     return None
 
 

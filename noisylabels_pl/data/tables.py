@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from noisylabels_pl.data.samples import StoredSamples
 
 # How a missing number is written. In a column of text only an empty field is missing, because "none" may be a class.
 _MISSING_NUMBERS = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+# Labels that are read as numbers: no two of them that differ as text become one label, except for 1 and 1.0. Real
+# numbers are read so that they can be refused.
+_NUMBER = re.compile(r"(0|-?[1-9][0-9]{0,14}|-?[0-9]{1,15}\.[0-9]+)(e-[0-9]+)?", re.IGNORECASE)
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -38,6 +42,14 @@ class Table(ABC):
     @abstractmethod
     def read(self, name: str) -> Array:
         """Return a column: ``(n,)`` numbers or objects (text, ``None`` if missing), or ``(n, k)`` lists of numbers."""
+
+    def read_feature(self, name: str) -> Array:
+        """Return a column whose text may stand for numbers."""
+        return self.read(name)
+
+    def read_labels(self, argument: str, name: str) -> Array:
+        """Return a column of labels; see :meth:`column`."""
+        return self.column(argument, name)
 
     @abstractmethod
     def read_images(self, name: str, image_size: int, mode: ImageMode) -> StoredSamples:
@@ -99,11 +111,34 @@ class FileTable(Table):
         return self.columns[name]
 
     def read_images(self, name: str, image_size: int, mode: ImageMode) -> StoredSamples:
-        paths = [self.path.parent / str(value) for value in self.columns[name]]
+        values = self.columns[name]
+        for row, value in enumerate(values):
+            if value is None or not str(value).strip():
+                raise ValueError(
+                    f"{name} of {self.ids[row]} is missing; fill in the path of the image, or remove the row"
+                )
+        paths = [self.path.parent / str(value) for value in values]
         for row, path in enumerate(paths):
             if not path.is_file() or not path.stat().st_size:
                 raise ValueError(f"{name} of {self.ids[row]}: there is no file {path}, or it is empty")
         return ImageFiles(paths, image_size, mode)
+
+
+class CsvTable(FileTable):
+    """A table whose columns are text, because a file of text does not say which of them are numbers."""
+
+    def read_feature(self, name: str) -> Array:
+        values = self.read(name)
+        numbers = numbers_of(values)
+        return values if numbers is None or np.isnan(numbers).all() else numbers
+
+    def read_labels(self, argument: str, name: str) -> Array:
+        values = self.column(argument, name)
+        present = [value for value in values if not _is_missing(value)]
+        if not present or not all(_NUMBER.fullmatch(value) for value in present):
+            return values
+        numbers = numbers_of(values)
+        return values if numbers is None else numbers
 
 
 def read_table(path: Path) -> FileTable:
@@ -111,7 +146,7 @@ def read_table(path: Path) -> FileTable:
 
     Args:
         path: a ``.csv``, ``.tsv`` or ``.txt`` file with a header and fields separated by commas, semicolons or
-            tabulators; or a ``.parquet`` file. A column of a text file is numeric if all of its values are.
+            tabulators; or a ``.parquet`` file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -137,23 +172,32 @@ def read_table(path: Path) -> FileTable:
     return table
 
 
-def numbers_of(values: Sequence[str]) -> Array | None:
+def numbers_of(values: Iterable[str | None]) -> Array | None:
     """Return the fields of a column as numbers, NaN where they are missing; ``None`` if a field is text.
 
     Example:
         >>> numbers_of(["1", "2.5", "NA"])
         array([1. , 2.5, nan])
-        >>> numbers_of(["1", "cat"]) is None
-        True
+        >>> numbers_of(["1", "cat"]) is None, numbers_of(["1_1"]) is None
+        (True, True)
     """
     try:
-        numbers = [float("nan") if value.strip().lower() in _MISSING_NUMBERS else float(value) for value in values]
+        return np.array([float("nan") if _is_missing(value) else _number(str(value)) for value in values])
     except ValueError:
         return None
-    return np.array(numbers)
 
 
-def _read_csv(path: Path) -> FileTable:
+def _number(text: str) -> float:
+    if "_" in text:  # Python reads 1_1 as 11
+        raise ValueError(text)
+    return float(text)
+
+
+def _is_missing(value: str | None) -> bool:
+    return value is None or value.strip().lower() in _MISSING_NUMBERS
+
+
+def _read_csv(path: Path) -> CsvTable:
     ids: list[str] = []
     rows: list[list[str]] = []
     try:
@@ -180,17 +224,12 @@ def _read_csv(path: Path) -> FileTable:
     for position, name in enumerate(header):
         if name in header[:position]:
             raise ValueError(f"path: {path} has two columns {name!r}; rename one")
-    columns = dict(zip(header, map(_typed, zip(*rows, strict=True)), strict=False))
-    return FileTable(path, columns, ids)
-
-
-def _typed(values: tuple[str, ...]) -> Array:
-    """Return a column as numbers if it has any and nothing else, otherwise as text, ``None`` where it is missing."""
-    numbers = numbers_of(values)
-    if numbers is not None and not np.isnan(numbers).all():
-        return numbers
     # Objects, because in an array of text each value would take the memory of the longest.
-    return _objects([value.strip() or None for value in values])
+    columns = {
+        name: _objects([value.strip() or None for value in values])
+        for name, values in zip(header, zip(*rows, strict=True), strict=False)
+    }
+    return CsvTable(path, columns, ids)
 
 
 def _objects(values: Sequence[Any]) -> Array:

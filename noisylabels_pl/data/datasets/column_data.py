@@ -101,15 +101,17 @@ class ColumnData(NoisyDataModule):
     def read_table(self) -> tuple[Table, Array | None]:
         """Return the table, and the part of each row: ``train``, ``val`` or ``test``; ``None`` to split it."""
 
-    def purposes(self) -> list[str]:
-        """Return the columns that are no features, because they serve another purpose."""
-        return [name for name in (self.label, self.clean_label) if name is not None]
+    def purposes(self) -> dict[str, str]:
+        """Return the arguments by the columns that they name: these are no samples."""
+        named = {"clean_label": self.clean_label, "label": self.label}
+        return {name: argument for argument, name in named.items() if name is not None}
 
     def load(self) -> Arrays:
         table, parts = self.read_table()
+        self._check_purposes()
         notes: list[str] = []
-        labels = table.column("label", self.label)
-        clean = None if self.clean_label is None else table.column("clean_label", self.clean_label)
+        labels = table.read_labels("label", self.label)
+        clean = None if self.clean_label is None else table.read_labels("clean_label", self.clean_label)
         train = OwnSamples(self._read_samples(table, notes), labels, table.ids, clean)
         test = None
         if parts is not None:
@@ -133,6 +135,19 @@ class ColumnData(NoisyDataModule):
                 "column of classes; real numbers are targets of regression: data=npz_regression"
             )
         return arrays if self.text is None else self._encode_texts(arrays, table, self.text)
+
+    def _check_purposes(self) -> None:
+        """Refuse samples that would tell the label, or the part of the dataset."""
+        purposes = self.purposes()
+        for argument, names in (("features", self.features or ()), ("image", [self.image]), ("text", [self.text])):
+            for name in names:
+                if purposes.get(name) == "row_id" and argument != "features":  # such as the path of an image
+                    continue
+                if name in purposes:
+                    raise ValueError(
+                        f"{argument} names {name!r}, which is the column of {purposes[name]}; samples would tell it to "
+                        "the network; name another column"
+                    )
 
     def _read_samples(self, table: Table, notes: list[str]) -> Samples:
         if self.image is not None:

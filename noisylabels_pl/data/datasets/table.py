@@ -40,8 +40,9 @@ class TableData(ColumnData):
         self.split = split
         self.row_id = row_id
 
-    def purposes(self) -> list[str]:
-        return super().purposes() + [name for name in (self.split, self.row_id) if name is not None]
+    def purposes(self) -> dict[str, str]:
+        named = {"split": self.split, "row_id": self.row_id}
+        return {name: argument for argument, name in named.items() if name is not None} | super().purposes()
 
     def read_table(self) -> tuple[Table, Array | None]:
         table = read_table(self.path)

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
-from noisylabels_pl.data.dataset_samples import DatasetSamples, Key, num_samples_of, read_labels
+from noisylabels_pl.data.dataset_samples import DatasetSamples, Key, check_disjoint, num_samples_of, read_labels
 from noisylabels_pl.data.own_data import OwnSamples, classification_arrays
 from noisylabels_pl.functional import check_range
 
@@ -44,7 +44,8 @@ class TorchData(NoisyDataModule):
         **common: see :class:`~noisylabels_pl.data.NoisyDataModule`.
 
     Raises:
-        ValueError: in ``setup``, if a sample is no tensor, or samples have different shapes.
+        ValueError: in ``setup``, if a sample is no tensor, samples have different shapes, or the training and the test
+            set are ``Subset``s of one dataset and share samples.
 
     Example:
         >>> import torch
@@ -97,6 +98,8 @@ class TorchData(NoisyDataModule):
             is_val = np.arange(len(train_samples.ids)) >= len(train_samples.ids) - num_val
             train_samples = replace(train_samples, is_val=is_val)
         test_samples = None if test is None else self._samples(test, "test", names, notes)
+        if test is not None:
+            check_disjoint(train, test)
         if test_samples is not None and test_samples.x.shape[1:] != train_samples.x.shape[1:]:
             shapes = [tuple(samples.x.shape[1:]) for samples in (test_samples, train_samples)]
             raise ValueError(f"test has samples of shape {shapes[0]}, train of {shapes[1]}; they must be equal")
@@ -144,8 +147,7 @@ def _datasets_of(datamodule: L.LightningDataModule) -> tuple[Dataset[Any], Datas
     datamodule.setup("fit")
     train = _dataset_of(datamodule, "train_dataloader")
     val = _dataset_of(datamodule, "val_dataloader")
-    datamodule.setup("test")
-    test = _dataset_of(datamodule, "test_dataloader")
+    test = _test_set_of(datamodule)
     name = type(datamodule).__name__
     if train is None:
         raise ValueError(f"datamodule: {name} has no train_dataloader")
@@ -155,6 +157,21 @@ def _datasets_of(datamodule: L.LightningDataModule) -> tuple[Dataset[Any], Datas
     if evaluated is None:
         raise ValueError(f"datamodule: {name} has neither test_dataloader nor val_dataloader; set train in its place")
     return train, evaluated, 0
+
+
+def _test_set_of(datamodule: L.LightningDataModule) -> Dataset[Any] | None:
+    """Return the test set that belongs to the training set, if ``setup("fit")`` has made it.
+
+    A second ``setup`` may split at random once more, so that training samples would be test samples.
+    """
+    try:
+        test = _dataset_of(datamodule, "test_dataloader")
+    except Exception:  # whatever a user's loader raises while its dataset is missing
+        test = None
+    if test is not None:
+        return test
+    datamodule.setup("test")
+    return _dataset_of(datamodule, "test_dataloader")
 
 
 def _dataset_of(datamodule: L.LightningDataModule, hook: str) -> Dataset[Any] | None:

@@ -129,12 +129,30 @@ def test_true_labels(tmp_path: Path) -> None:
         ([row % 3 + 1 for row in range(ROWS)], ("1", "2", "3")),
         ([float(10 * (row % 3)) for row in range(ROWS)], ("0", "10", "20")),
         (["none", "n/a"] * (ROWS // 2), ("n/a", "none")),
+        ([("2", "10", "9")[row % 3] for row in range(ROWS)], ("2", "9", "10")),
+        ([("00", "01", "1")[row % 3] for row in range(ROWS)], ("00", "01", "1")),
+        (["1_1", "11"] * (ROWS // 2), ("11", "1_1")),
+        (["1e3", "1000"] * (ROWS // 2), ("1000", "1e3")),
+        (["9007199254740993", "9007199254740992"] * (ROWS // 2), ("9007199254740992", "9007199254740993")),
     ],
 )
 def test_labels_of_any_kind(tmp_path: Path, labels: list[Any], names: tuple[str, ...]) -> None:
     data = set_up(write(tmp_path, species=labels), noise=LabelNoise("sym", rate=0.4, count="exact"))
     assert data.arrays.class_names == names
     assert data.labels.rate == pytest.approx(0.4, abs=0.03)
+
+
+def test_names_and_texts_made_of_digits_stay_as_they_are(tmp_path: Path) -> None:
+    numbers = [f"{1000 + row}" for row in range(ROWS)]
+    data = set_up(write(tmp_path, number=numbers), row_id="number", text="legs", length=1)
+    assert {*(data.arrays.train_ids or ()), *(data.arrays.test_ids or ())} == set(numbers)
+    assert list(data.word_numbers) == ["4"]
+    for row in range(ROWS):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{row:04}", format="PNG")
+    data = set_up(
+        write(tmp_path, photo=[f"{row:04}" for row in range(ROWS)]), image="photo", row_id="photo", image_size=8
+    )
+    assert data.arrays.x_train[torch.arange(48)].shape == (48, 3, 8, 8)
 
 
 def test_images_lie_beside_the_table(tmp_path: Path) -> None:
@@ -150,6 +168,10 @@ def test_images_lie_beside_the_table(tmp_path: Path) -> None:
     (tmp_path / "7.png").unlink()
     with pytest.raises(ValueError, match=r"^photo of line 9: there is no file .*7\.png, or it is empty"):
         set_up(tmp_path / "pets.csv", image="photo")
+    with pytest.raises(
+        ValueError, match=r"^photo of line 4 is missing; fill in the path of the image, or remove the row"
+    ):
+        set_up(write(tmp_path, photo=[*paths[:2], " ", *paths[3:]]), image="photo")
 
 
 def test_texts_become_words_of_the_training_set(tmp_path: Path) -> None:
@@ -178,6 +200,15 @@ def test_texts_become_words_of_the_training_set(tmp_path: Path) -> None:
         ({}, {"split": "part"}, "^split: .* has no column 'part'"),
         ({}, {"features": "weight"}, r"^features must be a list of columns, got 'weight'; write \[weight\]"),
         ({}, {"text": "color", "image": "name"}, "^image and text cannot be set together"),
+        ({}, {"features": ["legs", "species"]}, "^features names 'species', which is the column of label; .* another"),
+        (
+            {},
+            {"features": ["color"], "clean_label": "color"},
+            "^features names 'color', which is the column of clean_l",
+        ),
+        ({}, {"features": ["name"], "row_id": "name"}, "^features names 'name', which is the column of row_id"),
+        ({"part": ["train", "test"] * 30}, {"text": "part", "split": "part"}, "^text names 'part', .* column of split"),
+        ({}, {"image": "species"}, "^image names 'species', which is the column of label"),
         ({}, {"label": "name"}, "^label: name has 60 different values in 60 rows"),
         ({}, {"split": "color"}, "^color of line 2 must be one of train, val, test, got 'black'"),
         ({"part": ["train"] * ROWS}, {"split": "part"}, "^split: no row of part is 'test'"),
@@ -185,7 +216,7 @@ def test_texts_become_words_of_the_training_set(tmp_path: Path) -> None:
         (changed("weight", 3, "inf"), {}, r"^weight of line 5 \(inf\) is no finite float32"),
         (changed("color", 4, ""), {"features": ["color"]}, "^color of line 6 is missing"),
         (changed("color", 4, " "), {"text": "color"}, "^color of line 6 is missing"),
-        (changed("species", 5, ""), {}, r"^species of line 7 \(None\) is missing"),
+        (changed("species", 5, ""), {}, "^species of line 7 is missing"),
         ({"species": pets()["weight"]}, {}, r"^species of line 2 \(.*\) is no class; .*data=npz_regression"),
         ({"species": ["cat"] * ROWS}, {}, r"^species has 1 class \(cat\)"),
         ({"weight": None, "legs": None}, {}, "^features: .* has no columns of numbers besides species"),
@@ -254,5 +285,5 @@ def test_parquet_without_values(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^weight of row 3 is missing"):
         set_up(path)
     path = write(tmp_path, "pets.parquet", **changed("species", 3, None))
-    with pytest.raises(ValueError, match=r"^species of row 3 \(None\) is missing"):
+    with pytest.raises(ValueError, match=r"^species of row 3 is missing"):
         set_up(path)

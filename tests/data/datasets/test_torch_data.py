@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
-from torchvision.datasets import FakeData
+from torchvision.datasets import MNIST, FakeData
 from torchvision.transforms import RandomHorizontalFlip, ToTensor
 
 from noisylabels_pl.core import Classifier
@@ -99,10 +99,7 @@ def test_random_transforms_stay_random(make_trainer: Callable[..., L.Trainer]) -
     data = set_up(flipped, images, batch_size=10, val_fraction=0)
     first, second = data.arrays.x_train[torch.arange(40)], data.arrays.x_train[torch.arange(40)]
     assert not torch.equal(first, second)
-    assert data.warnings == [
-        f"{name} has no attribute targets or labels, so all its 40 samples were read once for their labels"
-        for name in ("train", "test")
-    ]
+    assert data.warnings == [f"all 40 samples of {name} were read once for their labels" for name in ("train", "test")]
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
     module = Classifier(net, 2, lambda parameters: torch.optim.SGD(parameters, lr=0.01))
     trainer = make_trainer(Crust(warmup_epochs=1), max_epochs=2)
@@ -145,26 +142,48 @@ def test_class_names() -> None:
         set_up(Listed(items), class_names=["a", "b"])
 
 
-@pytest.mark.parametrize("attribute", ["targets", "labels"])
-def test_stored_labels_spare_a_pass_over_the_samples(attribute: str) -> None:
-    dataset = Listed(list(zip(X, Y.tolist(), strict=True)), **{attribute: Y.tolist()})
+class Noisy(Listed):
+    """Items with other labels than the attribute ``targets``, except for the first, the middle and the last."""
+
+    def __getitem__(self, position: int) -> Any:
+        x, y = super().__getitem__(position)
+        return x, y if position in (0, 30, 59) else (y + 1) % 3
+
+
+def mnist() -> Any:
+    """MNIST without files."""
+    dataset = MNIST.__new__(MNIST)
+    dataset.data, dataset.targets = torch.zeros(60, 8, 8, dtype=torch.uint8), Y
+    dataset.transform, dataset.target_transform = None, None
+    return dataset
+
+
+@pytest.mark.parametrize("make", [mnist, lambda: TensorDataset(X, Y)])
+def test_labels_of_known_datasets_need_no_pass_over_the_samples(make: Callable[[], Any]) -> None:
+    dataset = make()
     for wrapped, expected in (
         (dataset, Y),
         (Subset(dataset, [5, 3, 1, 0]), Y[[5, 3, 1, 0]]),
         (ConcatDataset([dataset, Subset(dataset, [1, 2])]), torch.cat([Y, Y[1:3]])),
     ):
-        dataset.num_read = 0
         labels, note = read_labels(wrapped, "train", 1)
         assert labels.tolist() == expected.tolist()
         assert note is None
-        assert dataset.num_read <= 3
 
 
-@pytest.mark.parametrize("attributes", [{"targets": Y + 1}, {"labels": ["a", "b", "c"]}, {"targets": [[0, 1]] * 60}])
-def test_stored_labels_that_are_none(attributes: dict[str, Any]) -> None:
-    labels, note = read_labels(Listed(list(zip(X, Y, strict=True)), **attributes), "train", 1)
-    assert labels.tolist() == Y.tolist()
-    assert note == "train has no attribute targets or labels, so all its 60 samples were read once for their labels"
+@pytest.mark.parametrize("wrap", [lambda dataset: dataset, lambda dataset: Subset(dataset, range(60))])
+def test_clean_targets_beside_noisy_items(wrap: Callable[[Any], Any]) -> None:
+    dataset = Noisy(list(zip(X, Y.tolist(), strict=True)), targets=Y.tolist())
+    labels, note = read_labels(wrap(dataset), "train", 1)
+    assert labels.tolist() == [dataset[position][1] for position in range(60)]
+    assert note == "all 60 samples of train were read once for their labels"
+
+
+def test_a_target_transform_and_another_key() -> None:
+    dataset = mnist()
+    dataset.target_transform = lambda label: label * 10
+    assert read_labels(dataset, "train", 1)[0].tolist() == (10 * Y).tolist()
+    assert read_labels(TensorDataset(Y, X), "train", 0)[0].tolist() == Y.tolist()
 
 
 def test_a_data_module() -> None:
@@ -174,6 +193,53 @@ def test_a_data_module() -> None:
     assert torch.equal(data.arrays.x_train[torch.arange(45)], X[:45])
     assert torch.equal(data.arrays.y_test, Y[45:])
     assert data.labels.rate == pytest.approx(0.4)
+
+
+class Splitting(Module):
+    """Splits anew, without a seed, in each setup; as an option, makes the test set only in ``setup("test")``."""
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__()
+        self.late = late
+        self.whole = TensorDataset(X, Y)
+        self.test_set: Any = None
+
+    def setup(self, stage: str) -> None:
+        order = torch.randperm(60).tolist()
+        self.parts = [Subset(self.whole, order[first : first + 20]) for first in (0, 20, 40)]
+        if stage == "test" or not self.late:
+            self.test_set = self.parts[2]
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.parts[0])
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.parts[1])
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(self.test_set)
+
+
+def test_a_data_module_that_splits_at_random_is_set_up_once() -> None:
+    torch.manual_seed(0)
+    arrays = set_up(datamodule=Splitting(late=False)).arrays
+    rows = torch.cat([arrays.x_train[torch.arange(40)], arrays.x_test[torch.arange(20)]])
+    assert len(rows.unique(dim=0)) == 60
+    with pytest.raises(
+        ValueError, match=r"^test has \d+ samples that train has, too \(number \d+ of its TensorDataset"
+    ):
+        set_up(datamodule=Splitting(late=True))
+
+
+def test_parts_of_one_dataset_that_overlap() -> None:
+    whole = TensorDataset(X, Y)
+    pair = ConcatDataset([whole, whole])
+    set_up(Subset(whole, range(40)), Subset(whole, range(40, 60)))
+    for test in (Subset(whole, [50, 39]), Subset(Subset(whole, range(30, 60)), [9]), Subset(pair, [99])):
+        with pytest.raises(
+            ValueError, match=r"^test has 1 sample .* \(number 39 of its TensorDataset\); split the data"
+        ):
+            set_up(Subset(whole, range(40)), test)
 
 
 def test_a_data_module_without_a_test_set() -> None:
