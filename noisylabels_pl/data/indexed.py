@@ -100,9 +100,11 @@ class IndexedLoader(DataLoader[Any]):
             options |= {"batch_sampler": None, "sampler": batches.sampler}
             options |= {"batch_size": batches.batch_size, "drop_last": batches.drop_last}
         super().__init__(*args, **options)
-        self._batches = SelectionBatches(self.sampler, self.batch_size or 1, self.drop_last)
-        # torch makes its own batch sampler of these arguments, and given one it would hide the batch size.
-        object.__setattr__(self, "batch_sampler", self._batches)
+        self._batches: SelectionBatches | None = None
+        if self.batch_size is not None:  # Lightning gives a batch sampler of its own to predict
+            self._batches = SelectionBatches(self.sampler, self.batch_size, self.drop_last)
+            # torch makes its own batch sampler of these arguments, and given one it would hide the batch size.
+            object.__setattr__(self, "batch_sampler", self._batches)
         self.as_batches = as_batches
         self._trainer: L.Trainer | None = None  # from the start of a fit until its second epoch
         self._last_batch = -1  # the number of the last batch before that start, counted through all epochs
@@ -115,7 +117,8 @@ class IndexedLoader(DataLoader[Any]):
         queue: deque[Positions] = deque()
         self._queues.append(queue)
         num_trained = self._num_trained_batches()
-        self._batches.num_skipped = num_trained
+        if self._batches is not None:
+            self._batches.num_skipped = num_trained
         try:
             # torch draws a seed for worker processes here, and did so before the epoch was interrupted.
             with torch.random.fork_rng(devices=[]) if num_trained else nullcontext():

@@ -141,6 +141,8 @@ class ColumnData(NoisyDataModule):
         purposes = self.purposes()
         for argument, names in (("features", self.features or ()), ("image", [self.image]), ("text", [self.text])):
             for name in names:
+                if name is None:
+                    continue
                 if purposes.get(name) == "row_id" and argument != "features":  # such as the path of an image
                     continue
                 if name in purposes:
