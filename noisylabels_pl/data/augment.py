@@ -151,8 +151,8 @@ class EpochAugmentations:
     Example:
         >>> augmentations = EpochAugmentations(0, 5, padded_size=(10, 10), crop_size=(8, 8), flip=True)
         >>> augmentations.at(torch.tensor([3, 1]), epoch=0).offsets
-        tensor([[0, 0],
-                [0, 2]])
+        tensor([[0, 2],
+                [2, 1]])
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def make_features(
     Raises:
         FileExistsError: the output is there already.
         FileNotFoundError: a list or the folder of images is missing.
-        PermissionError: the output cannot be written.
+        OSError: the output cannot be written.
         ValueError: an option is out of range, or a list or an image is damaged.
     """
     if image_size < 16 or image_size % 16:
@@ -74,13 +74,7 @@ def make_features(
         raise FileExistsError(f"output: {output} is there already; delete it, or set --output to another file")
     with write_atomically(output) as partial:
         # Opened first, so that a folder that cannot be written to is known before the hours of training.
-        try:
-            file = partial.open("wb")
-        except OSError as error:
-            raise PermissionError(
-                f"output: {output.parent} must be writable ({error}); set --output to a file in a folder that is"
-            ) from error
-        with file:
+        with partial.open("wb") as file:
             _log.info(
                 "CelebA: reading %d images of %s (num_workers=%d), then training a network on them for up to %d "
                 "epochs; this takes long, but happens once",

@@ -121,7 +121,7 @@ def test_parquet(tmp_path: Path) -> None:
             {},
             "path: .* has 8 numbers for each training sample, but 5",
         ),
-        ({"x": X, "y": np.where(LABELS == "cat", "", LABELS)}, {}, "the label of row 0 () is missing"),
+        ({"x": X, "y": np.where(LABELS == "cat", "", LABELS)}, {}, "the label of row 0 is missing"),
         ({"x": X, "y": X[:, 0]}, {}, "the label of row 0 (0.125.*) is no class; .*data=npz_regression"),
         ({"x": X, "y": X[:, :3]}, {}, "the label of row 0 is .*, which is not one-hot"),
         ({"x": X, "y": LABELS.astype(object)}, {}, "path: .* (objects are not read; save text by labels.astype(str))"),
