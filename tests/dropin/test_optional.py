@@ -83,7 +83,7 @@ def test_transformers(kind: Any, method: str) -> None:
 
     trainer = make_trainer(callback, Watcher(), max_epochs=2)
     if method in ("Crust", "Mixup") and kind is text_classifier:
-        with pytest.raises(TypeError, match="use partner='none'|leave Mixup out"):
+        with pytest.raises(TypeError, match=r"use partner='none'|leave Mixup out"):
             trainer.fit(HuggingFace(model), loader)
         assert trainer.global_step == 0
         return
@@ -210,7 +210,7 @@ def test_torch_geometric(method: str) -> None:
     trainer = make_trainer(callback, max_epochs=2)
     loader = indexed(GraphLoader(dataset, batch_size=16, shuffle=True))
     if method == "Crust":
-        with pytest.raises(TypeError, match="use partner='none'|leave Mixup out"):
+        with pytest.raises(TypeError, match=r"use partner='none'|leave Mixup out"):
             trainer.fit(module, loader)
         assert trainer.global_step == 0
         return

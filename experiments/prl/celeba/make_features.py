@@ -72,33 +72,32 @@ def make_features(
     output = output or folder / FEATURES_FILE
     if output.exists():
         raise FileExistsError(f"output: {output} is there already; delete it, or set --output to another file")
-    with write_atomically(output) as partial:
-        # Opened first, so that a folder that cannot be written to is known before the hours of training.
-        with partial.open("wb") as file:
-            _log.info(
-                "CelebA: reading %d images of %s (num_workers=%d), then training a network on them for up to %d "
-                "epochs; this takes long, but happens once",
-                len(lists.lines),
-                folder / IMAGES,
-                num_workers,
-                max_epochs,
+    # Opened first, so that a folder that cannot be written to is known before the hours of training.
+    with write_atomically(output) as partial, partial.open("wb") as file:
+        _log.info(
+            "CelebA: reading %d images of %s (num_workers=%d), then training a network on them for up to %d "
+            "epochs; this takes long, but happens once",
+            len(lists.lines),
+            folder / IMAGES,
+            num_workers,
+            max_epochs,
+        )
+        with repeatable(seed):
+            # Of the training, the validation and the test images; the targets of the last are not needed.
+            images = [_read_images(folder / IMAGES, names, image_size, num_workers) for names in lists.names]
+            targets = standardize(lists.landmarks[0], lists.landmarks[1])
+            features = learned_features(
+                images, targets, image_size=image_size, max_epochs=max_epochs, patience=patience
             )
-            with repeatable(seed):
-                # Of the training, the validation and the test images; the targets of the last are not needed.
-                images = [_read_images(folder / IMAGES, names, image_size, num_workers) for names in lists.names]
-                targets = standardize(lists.landmarks[0], lists.landmarks[1])
-                features = learned_features(
-                    images, targets, image_size=image_size, max_epochs=max_epochs, patience=patience
-                )
-            np.savez(
-                file,
-                features=features.numpy(),
-                landmarks=lists.landmarks[2].numpy(),
-                image_size=image_size,
-                max_epochs=max_epochs,
-                patience=patience,
-                seed=seed,
-            )
+        np.savez(
+            file,
+            features=features.numpy(),
+            landmarks=lists.landmarks[2].numpy(),
+            image_size=image_size,
+            max_epochs=max_epochs,
+            patience=patience,
+            seed=seed,
+        )
     _log.info("CelebA: wrote the features to %s", output)
     return output
 
