@@ -100,6 +100,8 @@ class History(L.Callback):
                 ``val/loss``.
 
         Returns:
+            The numbers by name:
+
             * ``last``: after the last epoch;
             * ``last_10``: mean over the last ten epochs;
             * ``best_val``: after the first epoch with the best ``monitor``; ``None`` without a validation split;

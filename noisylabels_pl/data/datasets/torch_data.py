@@ -45,7 +45,7 @@ class TorchData(NoisyDataModule):
 
     Raises:
         ValueError: in ``setup``, if a sample is no tensor, samples have different shapes, or the training and the test
-            set are ``Subset``s of one dataset and share samples.
+            set are subsets of one dataset and share samples.
 
     Example:
         >>> import torch
