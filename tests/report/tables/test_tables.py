@@ -279,3 +279,15 @@ def test_a_thousand_runs_are_read_in_seconds(save_run: SaveRun) -> None:
     start = time.perf_counter()
     table_of(folder.parent)
     assert time.perf_counter() - start < 4  # about 1 s on two quiet cores
+
+
+@pytest.mark.parametrize("width", [50, 80, 300])
+def test_a_terminal_cuts_no_number_off(runs: Path, width: int) -> None:
+    numbers = ("last", "last_10", "best_val", "best_oracle", "seconds")
+    console = Console(width=width, file=io.StringIO())
+    console.print(make_table(read_rows([runs]), numbers, form="rich"))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, printed.splitlines())) <= width
+    for line in table_of(runs, *numbers)[1:]:
+        assert all(text.strip("*") in printed for text in line[1:])
+    assert (printed.count("┏") == 1) == (width == 300)
