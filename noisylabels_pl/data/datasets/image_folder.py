@@ -13,6 +13,7 @@ from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.files import NO_FILES_NEEDED
 from noisylabels_pl.data.image_files import SUFFIXES, ImageFiles, ImageMode, find_unreadable
+from noisylabels_pl.data.labels import class_names_of
 from noisylabels_pl.data.own_data import OwnSamples, classification_arrays
 from noisylabels_pl.functional import check_choice, check_range
 
@@ -95,6 +96,9 @@ class ImageFolder(NoisyDataModule):
         else:
             train = self._read(self.path, skipped)
             test = None
+        class_names = self.class_names
+        if class_names is None and test is not None:  # a folder names its class, even if only the test set has it
+            class_names = class_names_of("the folder", np.concatenate([train.labels, test.labels]))
         warnings = []
         if skipped:
             warnings.append(f"left out, because they are no readable images: {_some(skipped)}")
@@ -105,7 +109,7 @@ class ImageFolder(NoisyDataModule):
             label_name="the folder",
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,
-            class_names=self.class_names,
+            class_names=class_names,
             asymmetric_map=self.asymmetric_map,
             warnings=warnings,
         )
