@@ -162,7 +162,7 @@ def read_table(path: Path) -> FileTable:
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path.resolve()}; {NO_FILES_NEEDED}")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        table = _read_csv(path)
+        table: FileTable = _read_csv(path)
     elif path.suffix.lower() in (".parquet", ".pq"):
         table = _read_parquet(path)
     else:
