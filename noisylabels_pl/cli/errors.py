@@ -179,6 +179,8 @@ def missing_groups_message(groups: Sequence[str]) -> str:
 
 def _arguments_of(target: Any) -> set[str]:
     """Return the arguments of a class and of those that it inherits from, or of a function; none if it is not found."""
+    if target is None:  # Hydra would log an error of its own
+        return set()
     try:
         found = get_object(target)
     except Exception:  # such as an error in a module of the user, which is told when the class is made

@@ -21,8 +21,7 @@ ImageMode = Literal["RGB", "L"]
 SUFFIXES = tuple(sorted(Image.registered_extensions()))
 """The endings of the files that Pillow can read."""
 
-# Everything that Pillow raises for a file that is empty, cut off, damaged, of another format, or far too large.
-_UNREADABLE = (
+UNREADABLE = (
     UnidentifiedImageError,
     OSError,
     struct.error,
@@ -33,7 +32,7 @@ _UNREADABLE = (
     TypeError,
     Image.DecompressionBombError,
 )
-
+"""Everything that Pillow raises for a file that is empty, cut off, damaged, of another format, or far too large."""
 
 _SIZES_READ = 10_000  # of files, to tell datasets apart
 
@@ -141,7 +140,7 @@ def read_image(path: Path, image_size: int, mode: ImageMode = "RGB") -> Tensor:
             # A JPEG is decoded at a half, a quarter or an eighth of its size, where that is still large enough.
             file.draft(mode, (image_size, image_size))
             image = upright(file).convert(mode)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
         raise ValueError(
             f"{path} is no readable image ({reason}); remove it, or, in a folder of images, set bad_files to skip"

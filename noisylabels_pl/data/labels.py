@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,8 +73,8 @@ def as_label_vector(name: str, labels: Array, ids: Sequence[str] | None = None) 
 
     Args:
         name: what the labels are called, for the messages.
-        labels: ``(n,)`` or ``(n, 1)`` text, whole numbers, or floating-point numbers that are whole; or ``(n, C)``
-            one-hot rows.
+        labels: ``(n,)`` or ``(n, 1)`` text, bytes of text in UTF-8, whole numbers, or floating-point
+            numbers that are whole; or ``(n, C)`` one-hot rows.
         ids: what each sample is called, for the messages.
 
     Returns:
@@ -103,20 +104,72 @@ def as_label_vector(name: str, labels: Array, ids: Sequence[str] | None = None) 
         ), f"{name} has one-hot rows of {labels.shape[1]} classes; the column of the 1 is the class"
     if labels.ndim != 1:
         raise ValueError(f"{name} has shape {labels.shape}; it must hold one label for each sample: (n,)")
-    if labels.dtype.kind == "O":
-        missing = np.array([label is None or label != label or label == "" for label in labels], dtype=bool)
+    if labels.dtype.kind in "OSU":
+        missing = np.array([_is_missing(label) for label in labels], dtype=bool)
         _refuse(name, missing, labels, ids, _MISSING)
-        return labels.astype(str), None
+        return np.array([label.decode() if isinstance(label, bytes) else str(label) for label in labels]), None
     if labels.dtype.kind == "f":
         _refuse(name, np.isnan(labels), labels, ids, _MISSING)
         is_whole = np.isfinite(labels) & (labels == np.floor(labels))
         _refuse(
             name, ~is_whole, labels, ids, "is no class; real numbers are targets of regression: data=npz_regression"
         )
-    if labels.dtype.kind in "buif":
-        return labels.astype(np.int64), None
-    _refuse(name, labels == "", labels, ids, _MISSING)
-    return labels, None
+    return labels.astype(np.int64), None
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or label != label or (isinstance(label, (str, bytes)) and not label.strip())
+
+
+def check_one_type(name: str, all_labels: Sequence[Array]) -> None:
+    """Refuse text beside integers: compared as text, 01 is another class than 1.
+
+    Args:
+        name: what the labels are called, for the message.
+        all_labels: those of the training and the test set, and the true ones, see :func:`as_label_vector`.
+
+    Raises:
+        ValueError: some are text, and some are integers.
+
+    Example:
+        >>> check_one_type("label", [np.array([0, 1]), np.array(["cat", "dog"])])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: label is an integer (0) in one place and text ('cat') in another, ...
+    """
+    texts = [labels for labels in all_labels if labels.dtype.kind == "U"]
+    if 0 < len(texts) < len(all_labels):
+        number = next(labels for labels in all_labels if labels.dtype.kind != "U")[0]
+        raise ValueError(
+            f"{name} is an integer ({number}) in one place and text ({str(texts[0][0])!r}) in another, of the training "
+            "and the test set and their true labels; use one type"
+        )
+
+
+def check_test_classes(
+    name: str, test_labels: Array, train_labels: Sequence[Array], ids: Sequence[str] | None = None
+) -> None:
+    """Refuse a class that no training sample has.
+
+    Args:
+        name: what the labels are called, for the message.
+        test_labels: of the test set.
+        train_labels: all labels of the training set, such as the given ones and the true ones.
+        ids: what each test sample is called, for the message.
+
+    Raises:
+        ValueError: there is such a class; the message names the sample.
+
+    Example:
+        >>> check_test_classes("label", np.array(["cat"]), [np.array(["cat", "dog"])])
+    """
+    unknown = np.flatnonzero(~np.isin(test_labels, np.concatenate(train_labels)))
+    if len(unknown):
+        row = int(unknown[0])
+        raise ValueError(
+            f"{name} of test sample {_sample(row, ids)} is {test_labels[row]}, which no training sample has; name all "
+            "classes in class_names, if training lacks some"
+        )
 
 
 def _refuse(name: str, wrong: Array, labels: Array, ids: Sequence[str] | None, message: str) -> None:

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from noisylabels_pl.data.arrays import Array, Arrays, mean_and_std
-from noisylabels_pl.data.labels import as_label_vector, class_names_of, encode_labels
+from noisylabels_pl.data.labels import (
+    as_label_vector,
+    check_one_type,
+    check_test_classes,
+    class_names_of,
+    encode_labels,
+)
 from noisylabels_pl.data.samples import Samples, take
 from noisylabels_pl.data.split import split_off_test
 
@@ -64,13 +70,15 @@ def classification_arrays(
         label_name: what the user calls the labels, for the messages.
         test_fraction: the fraction of ``train`` to split off, stratified by label; not used with ``test``.
         split_seed: of this split. Runs with other seeds share the test set.
-        class_names: the classes in the order of their numbers; ``None`` for the sorted labels of both sets.
+        class_names: the classes in the order of their numbers; ``None`` for the sorted labels of the training set;
+            only named classes may be absent from it.
         asymmetric_map: see :class:`~noisylabels_pl.data.arrays.Arrays`.
         standardize: False for samples that are normalized already, so that none is read to measure their mean.
         warnings: what the user should know already.
 
     Raises:
-        ValueError: a label is wrong, or a set is empty; the message names the sample.
+        ValueError: a label is wrong, or a set is empty, or the sets have labels of different types; the message names
+            the sample.
 
     Example:
         >>> samples = OwnSamples(torch.rand(4, 2), np.array(["cat", "dog", "cat", "dog"]), ["a", "b", "c", "d"])
@@ -85,7 +93,12 @@ def classification_arrays(
     sets = [train] if test is None else [train, test]
     if any(not len(samples.labels) for samples in sets):
         raise ValueError(f"{origin} has {len(train.labels)} training samples" + (" and no test sample" if test else ""))
-    all_labels = [labels for samples in sets for labels in (samples.labels, samples.clean_labels) if labels is not None]
+    labels_of_sets = [_all_labels(samples) for samples in sets]
+    all_labels = [labels for parts in labels_of_sets for labels in parts]
+    check_one_type(label_name, all_labels)
+    if test is not None and class_names is None:
+        for labels in labels_of_sets[1]:
+            check_test_classes(label_name, labels, labels_of_sets[0], test.ids)
     class_names = class_names_of(label_name, np.concatenate(all_labels), class_names)
     if test is None:
         codes = encode_labels(label_name, train.labels, class_names, train.ids)
@@ -128,3 +141,7 @@ def _with_label_vectors(samples: OwnSamples, label_name: str, notes: list[str]) 
     if clean is not None:
         clean, _ = as_label_vector(f"clean {label_name}", clean, samples.ids)
     return replace(samples, labels=labels, clean_labels=clean)
+
+
+def _all_labels(samples: OwnSamples) -> list[Array]:
+    return [labels for labels in (samples.labels, samples.clean_labels) if labels is not None]

@@ -31,6 +31,12 @@ def test_numbers_are_sorted_by_value_and_text_by_letters() -> None:
     assert class_names_of("y", np.array(["b", "a", "C"])) == ("C", "a", "b")
 
 
+@pytest.mark.parametrize("dtype", ["S", object])
+def test_bytes_are_text(dtype: Any) -> None:
+    vector, _ = as_label_vector("y", np.array([b"cat", "ñu".encode()], dtype=dtype))
+    assert class_names_of("y", vector) == ("cat", "ñu")
+
+
 def test_names_in_the_order_of_the_user() -> None:
     names = class_names_of("y", np.array(["cat", "dog"]), ["dog", "cat"])
     assert encode_labels("y", np.array(["cat", "dog"]), names).tolist() == [1, 0]
@@ -47,6 +53,9 @@ def test_one_hot() -> None:
     [
         (np.array(["a", None, "b"], dtype=object), r"y of row 1 is missing; fill it in, or remove the row"),
         (np.array(["a", "", "b"]), r"y of row 1 is missing"),
+        (np.array(["a", " ", "b"]), r"y of row 1 is missing"),
+        (np.array(["a", "\t", "b"], dtype=object), r"y of row 1 is missing"),
+        (np.array([b"a", b" ", b"b"]), r"y of row 1 is missing"),
         (np.array([1.0, 0.0, np.nan]), r"y of row 2 is missing"),
         (
             np.array([0.0, 0.5]),

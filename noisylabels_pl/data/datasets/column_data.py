@@ -141,13 +141,12 @@ class ColumnData(NoisyDataModule):
         purposes = self.purposes()
         for argument, names in (("features", self.features or ()), ("image", [self.image]), ("text", [self.text])):
             for name in names:
-                if name is None:
+                purpose = None if name is None else purposes.get(name)
+                if purpose == "row_id" and argument != "features":  # such as the path of an image
                     continue
-                if purposes.get(name) == "row_id" and argument != "features":  # such as the path of an image
-                    continue
-                if name in purposes:
+                if purpose is not None:
                     raise ValueError(
-                        f"{argument} names {name!r}, which is the column of {purposes[name]}; samples would tell it to "
+                        f"{argument} names {name!r}, which is the column of {purpose}; samples would tell it to "
                         "the network; name another column"
                     )
 

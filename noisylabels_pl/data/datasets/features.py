@@ -34,9 +34,9 @@ class FeatureData(NoisyDataModule):
 
     Args:
         path: the npz or Parquet file.
-        features: the array or column with the embeddings, without ``_train``; ``None`` for the first of ``x``, ``X``,
+        features: the array or column with the embeddings, without ``_train``; ``None`` for the one of ``x``, ``X``,
             ``features``, ``embeddings``, ``embedding`` that there is.
-        label: the same of the labels; ``None`` for the first of ``y``, ``labels``, ``label``, ``targets``.
+        label: the same of the labels; ``None`` for the one of ``y``, ``labels``, ``label``, ``targets``.
         clean_label: the same of the true labels; ``None`` for ``y_clean``, ``clean_labels`` or ``clean_label``, if
             there is one.
         test_fraction: the fraction of the samples to split off as the test set, if the file has none.
@@ -102,7 +102,7 @@ class FeatureData(NoisyDataModule):
         names = table.column_names
         features = self.features or _choose("features", FEATURE_NAMES, names, self.path)
         label = self.label or _choose("label", LABEL_NAMES, names, self.path)
-        clean = self.clean_label or next((name for name in CLEAN_NAMES if name in names), None)
+        clean = self.clean_label or _choose_any("clean_label", CLEAN_NAMES, names, self.path)
         return OwnSamples(
             _check_embeddings(features, table.column("features", features)),
             table.column("label", label),
@@ -140,7 +140,7 @@ class FeatureData(NoisyDataModule):
         label = _choose("label", names_of(self.label, LABEL_NAMES), stored, self.path)
         # y_clean_train, or y_train_clean as in the files of data=npz.
         clean_names = [*names_of(self.clean_label, CLEAN_NAMES), f"{label}_clean"]
-        clean = next((name for name in clean_names if name in stored), None)
+        clean = _choose_any("clean_label", clean_names, stored, self.path)
         x = _check_embeddings(features, stored[features])
         for name in (label, clean):
             if name is not None and stored[name].shape[:1] != (len(x),):
@@ -150,11 +150,19 @@ class FeatureData(NoisyDataModule):
 
 
 def _choose(argument: str, names: Sequence[str], there: Collection[str], path: Path) -> str:
-    """Return the first of these names that is there, or raise a ``ValueError`` that lists what is."""
-    for name in names:
-        if name in there:
-            return name
-    raise ValueError(f"{argument}: {path} has no {' or '.join(names)}; it has {', '.join(there) or 'nothing'}")
+    """Return the one of these names that is there, or raise a ``ValueError`` that lists what is."""
+    name = _choose_any(argument, names, there, path)
+    if name is None:
+        raise ValueError(f"{argument}: {path} has no {' or '.join(names)}; it has {', '.join(there) or 'nothing'}")
+    return name
+
+
+def _choose_any(argument: str, names: Sequence[str], there: Collection[str], path: Path) -> str | None:
+    """Return the one of these names that is there, ``None`` if there is none."""
+    found = [name for name in dict.fromkeys(names) if name in there]
+    if len(found) > 1:
+        raise ValueError(f"{argument}: {path} has {' and '.join(found)}; set {argument} to the one to use")
+    return found[0] if found else None
 
 
 def _check_embeddings(name: str, x: Array) -> Tensor:

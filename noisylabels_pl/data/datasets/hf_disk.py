@@ -13,7 +13,7 @@ from torch import Tensor
 from noisylabels_pl.data.arrays import Array
 from noisylabels_pl.data.datasets.column_data import PARTS, ColumnData
 from noisylabels_pl.data.files import NO_FILES_NEEDED
-from noisylabels_pl.data.image_files import ImageMode, fit_square, upright
+from noisylabels_pl.data.image_files import UNREADABLE, ImageMode, fit_square, upright
 from noisylabels_pl.data.samples import StoredSamples
 from noisylabels_pl.data.tables import Table, arrow_column
 
@@ -89,27 +89,38 @@ class _HfTable(Table):
         return names
 
     def read_images(self, name: str, image_size: int, mode: ImageMode) -> StoredSamples:
-        return _HfImages(self.dataset, name, image_size, mode)
+        return _HfImages(self.dataset, name, image_size, mode, self.ids)
 
 
 class _HfImages(StoredSamples):
     """A column of images, decoded when a batch needs them."""
 
-    def __init__(self, dataset: Any, name: str, image_size: int, mode: ImageMode) -> None:
+    def __init__(self, dataset: Any, name: str, image_size: int, mode: ImageMode, ids: Sequence[str]) -> None:
         super().__init__((len(dataset), 3 if mode == "RGB" else 1, image_size, image_size), torch.uint8)
         self.images = dataset.select_columns([name])
         self.name = name
         self.image_size = image_size
         self.mode = mode
+        self.ids = ids
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         images = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
         for row, position in enumerate(indices.tolist()):
-            image = self.images[position][self.name]
-            if not hasattr(image, "convert"):
-                raise ValueError(f"image: {self.name} of row {position} is a {type(image).__name__}, not an image")
-            images[row] = fit_square(upright(image).convert(self.mode), self.image_size)
+            images[row] = self._read(position)
         return images
+
+    def _read(self, position: int) -> Tensor:
+        where = f"image: {self.name} of {self.ids[position]}"
+        try:
+            image = self.images[position][self.name]
+            if hasattr(image, "convert"):
+                return fit_square(upright(image).convert(self.mode), self.image_size)
+        except UNREADABLE as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{where} is no readable image ({reason}); remove the row from the dataset") from error
+        if image is None:
+            raise ValueError(f"{where} is missing; remove the row from the dataset")
+        raise ValueError(f"{where} is a {type(image).__name__}, not an image")
 
     def update_digest(self, hasher: Any) -> None:
         hasher.update(f"{len(self)} {self.images.features} {self.images.data.nbytes}".encode())

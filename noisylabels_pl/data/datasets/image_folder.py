@@ -13,6 +13,7 @@ from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.files import NO_FILES_NEEDED
 from noisylabels_pl.data.image_files import SUFFIXES, ImageFiles, ImageMode, find_unreadable
+from noisylabels_pl.data.labels import class_names_of
 from noisylabels_pl.data.own_data import OwnSamples, classification_arrays
 from noisylabels_pl.functional import check_choice, check_range
 
@@ -82,7 +83,8 @@ class ImageFolder(NoisyDataModule):
 
     def load(self) -> Arrays:
         if not self.path.is_dir():
-            raise FileNotFoundError(f"path: there is no folder {self.path.resolve()}; {NO_FILES_NEEDED}")
+            remedy = "a table of paths is data=csv" if self.path.is_file() else NO_FILES_NEEDED
+            raise FileNotFoundError(f"path: there is no folder {self.path.resolve()}; {remedy}")
         skipped: list[str] = []
         train_folder = self.path / "train"
         if train_folder.is_dir():
@@ -101,6 +103,9 @@ class ImageFolder(NoisyDataModule):
         else:
             train = self._samples(self._list(self.path, skipped))
             test = None
+        class_names = self.class_names
+        if class_names is None and test is not None:  # a folder names its class, even if only the test set has it
+            class_names = class_names_of("the folder", np.concatenate([train.labels, test.labels]))
         warnings = []
         if skipped:
             warnings.append(f"left out, because they are no readable images of a class: {_some(skipped)}")
@@ -111,7 +116,7 @@ class ImageFolder(NoisyDataModule):
             label_name="the folder",
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,
-            class_names=self.class_names,
+            class_names=class_names,
             asymmetric_map=self.asymmetric_map,
             warnings=warnings,
         )

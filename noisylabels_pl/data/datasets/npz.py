@@ -22,7 +22,13 @@ from noisylabels_pl.data.arrays import (
 )
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.files import NO_FILES_NEEDED, load_npz
-from noisylabels_pl.data.labels import as_label_vector, class_names_of, encode_labels
+from noisylabels_pl.data.labels import (
+    as_label_vector,
+    check_one_type,
+    check_test_classes,
+    class_names_of,
+    encode_labels,
+)
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _LABELS = ("y_train", "y_test")
@@ -159,8 +165,12 @@ def read_npz(
     labels = {name: stored[name] for name in (*_LABELS, "y_train_clean") if name in stored}
     for name, y in labels.items():
         labels[name] = _label_vector(name, y, len(x_test if name == "y_test" else x_train), warnings)
-    if any(y.dtype.kind not in "ui" for y in labels.values()):  # text
-        class_names = class_names_of("y_train", np.concatenate([y.astype(str) for y in labels.values()]), class_names)
+    check_one_type("y", list(labels.values()))
+    if labels["y_train"].dtype.kind not in "ui":  # text
+        if class_names is None:
+            train_labels = [y for name, y in labels.items() if name != "y_test"]
+            check_test_classes("y", labels["y_test"], train_labels)
+        class_names = class_names_of("y_train", np.concatenate(list(labels.values())), class_names)
         labels = {name: encode_labels(name, y, class_names).numpy() for name, y in labels.items()}
         num_classes = len(class_names)
     stored |= labels

@@ -72,7 +72,7 @@ class TorchData(NoisyDataModule):
     ) -> None:
         super().__init__(**common)
         if (train is None) == (datamodule is None):
-            raise ValueError("set train, a dataset, or datamodule, a LightningDataModule, but not both")
+            raise ValueError("set either train, a dataset, or datamodule, a LightningDataModule")
         if datamodule is not None and test is not None:
             raise ValueError("test is set beside datamodule, which has a test set of its own; leave test out")
         check_range("test_fraction", test_fraction, "(0, 1)")

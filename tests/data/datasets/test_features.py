@@ -112,6 +112,23 @@ def test_parquet(tmp_path: Path) -> None:
         ({"x": X, "kind": LABELS}, {}, "label: .* has no y or labels or label or targets; it has x, kind"),
         ({"x": X, "y": LABELS}, {"features": "clip"}, "features: .* has no clip; it has x, y"),
         ({"x": X, "y": LABELS}, {"clean_label": "truth"}, "clean_label: .* has no truth; it has x, y"),
+        ({"x": X, "features": X, "y": LABELS}, {}, "features: .* has x and features; set features to the one to use"),
+        ({"x": X, "y": LABELS, "labels": LABELS}, {}, "label: .* has y and labels; set label to the one to use"),
+        (
+            {"x": X, "y": LABELS, "y_clean": LABELS, "clean_label": LABELS},
+            {},
+            "clean_label: .* has y_clean and clean_label; set clean_label to the one to use",
+        ),
+        (
+            {"x_train": X, "y_train": LABELS, "x_test": X, "y_test": np.where(LABELS == "cat", "emu", LABELS)},
+            {},
+            "the label of test sample row 0 is emu, which no training sample has; name all classes in class_names",
+        ),
+        (
+            {"x_train": X, "y_train": np.arange(ROWS) % 3, "x_test": X, "y_test": LABELS},
+            {},
+            "the label is an integer (0) in one place and text ('cat') in another, of the training and the test set",
+        ),
         ({"x": X, "y": LABELS[:50]}, {}, r"y has shape (50,), but x has 60 rows"),
         ({"x": X, "y": np.array(3)}, {}, r"y has shape (), but x has 60 rows"),
         ({"x": X.reshape(60, 2, 4), "y": LABELS}, {}, "x has shape (60, 2, 4); embeddings are one row"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,26 @@ def test_features(tmp_path: Path) -> None:
 
 def test_images(tmp_path: Path) -> None:
     images = [Image.new("RGB", (20, 10), (row, 0, 0)) for row in range(ROWS)]
-    data = set_up(save(tmp_path, photo=images), image="photo", image_size=8, mode="L")
+    data = set_up(save(tmp_path, photo=images, size=STARS), image="photo", image_size=8, mode="L")
     assert data.input_shape == (1, 8, 8)
     assert data.arrays.x_train[torch.tensor([3, 1])].shape == (2, 1, 8, 8)
     assert data.arrays.digest() == set_up(data.path, image="photo", image_size=8, mode="L").arrays.digest()
-    with pytest.raises(ValueError, match=r"^image: label of row \d+ is a int, not an image"):
-        _ = set_up(data.path, image="label", image_size=8).arrays.x_train[torch.tensor([0])]
+    with pytest.raises(ValueError, match=r"^image: size of row \d+ is a int, not an image"):
+        _ = set_up(data.path, image="size", image_size=8).arrays.x_train[torch.tensor([0])]
+
+
+def test_images_that_cannot_be_read(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(file, "PNG")
+    photos = [{"bytes": file.getvalue(), "path": None}] * ROWS
+    for bad, fault in (({"bytes": b"no image", "path": None}, r"is no readable image \(.*\)"), (None, "is missing")):
+        datasets = library()
+        table = datasets.Dataset.from_dict({"photo": [bad] * 2 + photos[2:], "label": STARS})
+        table = table.cast_column("photo", datasets.Image())
+        folder = tmp_path / fault[:5].replace(" ", "_")
+        table.save_to_disk(folder)
+        with pytest.raises(ValueError, match=rf"^image: photo of row [01] {fault}; remove the row from the dataset"):
+            set_up(folder, image="photo", image_size=8)
 
 
 def test_mistakes(tmp_path: Path) -> None:

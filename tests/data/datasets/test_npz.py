@@ -111,6 +111,10 @@ def test_labels_that_are_text(tmp_path: Path) -> None:
     path = write(tmp_path, **labels | {"y_test": with_value(labels["y_test"], 3, "elm")})
     with pytest.raises(ValueError, match=r"^y_test of row 3 is elm, but the classes are oak, ash, yew, beech"):
         datamodule(path, class_names=names.tolist())
+    with pytest.raises(ValueError, match=r"^y of test sample row 3 is elm, which no training sample has; name all"):
+        read_npz(path)
+    with pytest.raises(ValueError, match=r"^y is an integer \(\d\) in one place and text \('.*'\) in another"):
+        read_npz(write(tmp_path, y_train=labels["y_train"]))
 
 
 def test_true_labels_of_the_training_set(tmp_path: Path) -> None:

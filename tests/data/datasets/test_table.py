@@ -110,6 +110,12 @@ def test_a_column_may_hold_the_split(tmp_path: Path) -> None:
     assert (len(fewer.train_indices), len(fewer.val_indices)) == (10, 8)
 
 
+def test_a_class_that_only_the_test_set_has_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path, part=["train"] * 50 + ["test"] * 10, species=["cat", "dog"] * 29 + ["cat", "fox"])
+    data = set_up(path, split="part", class_names=["cat", "dog", "fox"])
+    assert torch.bincount(data.arrays.y_test).tolist() == [5, 4, 1]
+
+
 def test_true_labels(tmp_path: Path) -> None:
     wrong = ["cat" if row < 12 else species for row, species in enumerate(pets()["species"])]
     path = write(tmp_path, noted=wrong)
@@ -221,6 +227,16 @@ def test_texts_become_words_of_the_training_set(tmp_path: Path) -> None:
         ({"species": ["cat"] * ROWS}, {}, r"^species has 1 class \(cat\)"),
         ({"weight": None, "legs": None}, {}, "^features: .* has no columns of numbers besides species"),
         ({}, {"class_names": ["cat", "dog"]}, "^species of line 4 is rabbit, but the classes are cat, dog"),
+        (
+            {"part": ["train"] * 50 + ["test"] * 10, "species": ["cat", "dog"] * 29 + ["cat", "fox"]},
+            {"split": "part"},
+            "^species of test sample line 61 is fox, which no training sample has; name all classes in class_names",
+        ),
+        (
+            {"noted": [row % 3 for row in range(ROWS)]},
+            {"label": "noted", "clean_label": "species"},
+            r"^noted is an integer \(0\) in one place and text \('dog'\) in another, .*; use one type",
+        ),
         ({}, {"vocabulary": 2}, "^vocabulary must lie in"),
     ],
 )

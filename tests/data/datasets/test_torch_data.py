@@ -262,8 +262,8 @@ IMAGES = FakeData(20, (3, 8, 8), num_classes=2)
 @pytest.mark.parametrize(
     ("datasets", "options", "message"),
     [
-        ((), {}, "^set train, a dataset, or datamodule, a LightningDataModule, but not both"),
-        ((IMAGES,), {"datamodule": Module()}, "^set train, .* but not both"),
+        ((), {}, "^set either train, a dataset, or datamodule, a LightningDataModule"),
+        ((IMAGES,), {"datamodule": Module()}, "^set either train"),
         ((None, IMAGES), {"datamodule": Module()}, "^test is set beside datamodule"),
         ((IMAGES,), {}, r"^train\[0\] is a Image, not a tensor; .* torchvision\.transforms\.ToTensor"),
         ((Listed([("text", 1)]),), {}, r"^train\[0\] is a str, not a tensor; give the dataset a transform"),
