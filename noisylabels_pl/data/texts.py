@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from noisylabels_pl.functional import check_choice
 
 PADDING = 0
 """The number that fills a text up."""
 UNKNOWN = 1
 """The number of a word that is not in the vocabulary."""
 
-_WORD = re.compile(r"\w+(?:'\w+)*")
+Keep = Literal["first", "last"]
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def split_words(text: str) -> list[str]:
@@ -47,24 +52,33 @@ def make_vocabulary(texts: Iterable[str], size: int) -> dict[str, int]:
     return {word: number for number, word in enumerate(by_frequency[: size - 2], start=UNKNOWN + 1)}
 
 
-def encode_texts(texts: Sequence[str], vocabulary: dict[str, int], length: int) -> Tensor:
+def encode_texts(texts: Sequence[str], vocabulary: dict[str, int], length: int, *, keep: Keep = "first") -> Tensor:
     """Return the numbers of the words of each text.
 
     Args:
         texts: of any lengths.
         vocabulary: word to number.
-        length: texts are cut after this many words, or filled up by 0.
+        length: the number of words that are kept of a text; shorter ones are filled up by 0.
+        keep: ``"first"`` keeps the first words, and fills up behind them; ``"last"`` keeps the last ones, and fills up
+            in front.
 
     Returns:
         ``(n, length)`` int64.
+
+    Raises:
+        ValueError: ``keep`` is unknown.
 
     Example:
         >>> encode_texts(["the cat sat", "cat"], {"the": 2, "cat": 3}, length=3)
         tensor([[2, 3, 1],
                 [3, 0, 0]])
     """
+    check_choice("keep", keep, Keep)
     encoded = torch.full((len(texts), length), PADDING)
     for row, text in enumerate(texts):
-        numbers = [vocabulary.get(word, UNKNOWN) for word in split_words(text)[:length]]
-        encoded[row, : len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+        words = split_words(text)
+        kept = words[:length] if keep == "first" else words[-length:]
+        numbers = torch.tensor([vocabulary.get(word, UNKNOWN) for word in kept], dtype=torch.int64)
+        start = 0 if keep == "first" else length - len(kept)
+        encoded[row, start : start + len(kept)] = numbers
     return encoded

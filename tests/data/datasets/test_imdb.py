@@ -14,7 +14,6 @@ from torch import nn
 
 from noisylabels_pl.core import Classifier
 from noisylabels_pl.data import IMDB, LabelNoise
-from noisylabels_pl.data.datasets.imdb import split_words
 from tests.data.datasets.paper_files import write_imdb, write_lines
 from tests.data.datasets.vision_files import ready
 
@@ -55,12 +54,6 @@ def test_words_of_the_test_set_do_not_count(tmp_path: Path) -> None:
 def test_a_text_without_words_is_padding(tmp_path: Path) -> None:
     write_lines(write_imdb(tmp_path) / "train/neg/0_7.txt", ["<br />!"])
     assert ready(IMDB(str(tmp_path), length=4)).arrays.x_train[0].tolist() == [0, 0, 0, 0]
-
-
-def test_words() -> None:
-    assert split_words("Don't  panic:\n\tC3PO's 10/10, na\u00efve & caf\u00e9_bar.") == [
-        *("don't", "panic", "c3po's", "10", "10", "na\u00efve", "caf\u00e9", "bar")
-    ]
 
 
 def test_numbers_of_words_are_not_normalized(tmp_path: Path) -> None:
