@@ -64,7 +64,7 @@ def encode_labels(name: str, labels: Array, class_names: Sequence[str], ids: Seq
     if len(wrong):
         row = int(wrong[0])
         sample = f"row {row}" if ids is None else ids[row]
-        raise ValueError(f"{name} of {sample} is {labels[row]}, but the classes are {_some(class_names)}")
+        raise ValueError(f"{name} of {sample} is {labels[row]}, but the classes are {some_names(class_names)}")
     return torch.from_numpy(codes)
 
 
@@ -184,7 +184,12 @@ def _sample(row: int, ids: Sequence[str] | None) -> str:
     return f"row {row}" if ids is None else ids[row]
 
 
-def _some(class_names: Sequence[str]) -> str:
-    """Return the names of the classes, of many only the first ones."""
-    listed = ", ".join(class_names[:10])
-    return listed if len(class_names) <= 10 else f"{listed} and {len(class_names) - 10} more"
+def some_names(names: Sequence[str]) -> str:
+    """Return names in one line, of many only the first ones.
+
+    Example:
+        >>> some_names([str(number) for number in range(12)])
+        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    listed = ", ".join(names[:10])
+    return listed if len(names) <= 10 else f"{listed} and {len(names) - 10} more"

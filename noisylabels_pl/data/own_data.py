@@ -90,16 +90,10 @@ def classification_arrays(
     train = _with_label_vectors(train, label_name, notes)
     if test is not None:
         test = _with_label_vectors(test, label_name, notes)
-    sets = [train] if test is None else [train, test]
-    if any(not len(samples.labels) for samples in sets):
-        raise ValueError(f"{origin} has {len(train.labels)} training samples" + (" and no test sample" if test else ""))
-    labels_of_sets = [_all_labels(samples) for samples in sets]
-    all_labels = [labels for parts in labels_of_sets for labels in parts]
-    check_one_type(label_name, all_labels)
-    if test is not None and class_names is None:
-        for labels in labels_of_sets[1]:
-            check_test_classes(label_name, labels, labels_of_sets[0], test.ids)
-    class_names = class_names_of(label_name, np.concatenate(all_labels), class_names)
+    for name, samples in (("training", train), ("test", test)):
+        if samples is not None and not len(samples.labels):
+            raise ValueError(f"{origin} has no {name} sample")
+    class_names = _class_names(train, test, label_name, class_names)
     if test is None:
         codes = encode_labels(label_name, train.labels, class_names, train.ids)
         train_rows, test_rows = split_off_test(codes, test_fraction, split_seed)
@@ -130,6 +124,19 @@ def classification_arrays(
         val_indices=val_indices,
         warnings=tuple(notes),
     )
+
+
+def _class_names(
+    train: OwnSamples, test: OwnSamples | None, label_name: str, class_names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the names of all classes, once the labels of both sets are checked to go together."""
+    train_labels = _all_labels(train)
+    test_labels = [] if test is None else _all_labels(test)
+    check_one_type(label_name, [*train_labels, *test_labels])
+    if test is not None and class_names is None:
+        for labels in test_labels:
+            check_test_classes(label_name, labels, train_labels, test.ids)
+    return class_names_of(label_name, np.concatenate([*train_labels, *test_labels]), class_names)
 
 
 def _with_label_vectors(samples: OwnSamples, label_name: str, notes: list[str]) -> OwnSamples:

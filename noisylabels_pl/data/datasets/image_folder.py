@@ -13,7 +13,7 @@ from noisylabels_pl.data.arrays import Arrays
 from noisylabels_pl.data.datamodule import NoisyDataModule
 from noisylabels_pl.data.files import NO_FILES_NEEDED
 from noisylabels_pl.data.image_files import SUFFIXES, ImageFiles, ImageMode, find_unreadable
-from noisylabels_pl.data.labels import class_names_of
+from noisylabels_pl.data.labels import class_names_of, some_names
 from noisylabels_pl.data.own_data import OwnSamples, classification_arrays
 from noisylabels_pl.functional import check_choice, check_range
 
@@ -108,7 +108,7 @@ class ImageFolder(NoisyDataModule):
             class_names = class_names_of("the folder", np.concatenate([train.labels, test.labels]))
         warnings = []
         if skipped:
-            warnings.append(f"left out, because they are no readable images of a class: {_some(skipped)}")
+            warnings.append(f"left out, because they are no readable images of a class: {some_names(skipped)}")
         return classification_arrays(
             train,
             test,
@@ -184,9 +184,3 @@ def _files_below(folder: Path) -> Iterator[str]:
 
 def _has_bytes(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return names in one line, of many only the first ones."""
-    listed = ", ".join(names[:5])
-    return listed if len(names) <= 5 else f"{listed} and {len(names) - 5} more"
