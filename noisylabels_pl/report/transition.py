@@ -26,22 +26,24 @@ def draw_transitions(
     from matplotlib.colors import Normalize, PowerNorm
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1 + 4.2 * len(matrices), 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(1 + 4.2 * len(matrices), 5), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     # Of many classes, each wrong one has a small fraction, which only the square root makes visible.
     has_numbers = len(next(iter(matrices.values()))) <= MAX_CLASSES_WITH_NUMBERS
     norm = Normalize(0, 1) if has_numbers else PowerNorm(0.5, 0, 1)
     for axis, (title, T) in zip(axes, matrices.items(), strict=True):
         image = axis.imshow(T.numpy(), norm=norm, cmap="cividis")
-        axis.set(title=title, xlabel="observed class", ylabel="true class")
+        axis.set(xlabel="observed class", ylabel="true class")
+        axis.set_title(title, fontsize=10)
         if has_numbers:
             _write_numbers(axis, T)
             axis.set(xticks=range(len(T)), yticks=range(len(T)))
             if class_names is not None:
-                axis.set_xticklabels(class_names, rotation=90)
+                is_short = max(map(len, class_names)) <= 2
+                axis.set_xticklabels(class_names, rotation=0 if is_short else 90)
                 axis.set_yticklabels(class_names)
     figure.colorbar(image, ax=list(axes), label="fraction of the true class", shrink=0.8)
-    figure.suptitle(name, fontsize=10)
+    figure.suptitle(name, fontsize=11)
     figure.savefig(path, bbox_inches="tight")  # or long names of classes would be cut off
 
 
