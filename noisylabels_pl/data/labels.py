@@ -63,8 +63,9 @@ def encode_labels(name: str, labels: Array, class_names: Sequence[str], ids: Seq
     wrong = np.flatnonzero(codes < 0)
     if len(wrong):
         row = int(wrong[0])
-        sample = f"row {row}" if ids is None else ids[row]
-        raise ValueError(f"{name} of {sample} is {labels[row]}, but the classes are {some_names(class_names)}")
+        raise ValueError(
+            f"{name} of {_sample(row, ids)} is {labels[row]}, but the classes are {some_names(class_names)}"
+        )
     return torch.from_numpy(codes)
 
 
@@ -99,9 +100,8 @@ def as_label_vector(name: str, labels: Array, ids: Sequence[str] | None = None) 
                 f"{name} of {_sample(row, ids)} is {labels[row][:5].tolist()}, which is not one-hot; give each sample "
                 "one class"
             )
-        return labels.argmax(
-            1
-        ), f"{name} has one-hot rows of {labels.shape[1]} classes; the column of the 1 is the class"
+        note = f"{name} has one-hot rows of {labels.shape[1]} classes; the column of the 1 is the class"
+        return labels.argmax(1), note
     if labels.ndim != 1:
         raise ValueError(f"{name} has shape {labels.shape}; it must hold one label for each sample: (n,)")
     if labels.dtype.kind in "OSU":
